@@ -1,0 +1,10 @@
+//! The AXP HTTP/SSE surface: authenticate, validate, mint ids, route, render.
+//!
+//! # Invariants
+//! - Stateless: everything a restart may not lose is in a group's log.
+//! - JSON stops at `http`; `service` speaks typed requests and is what the gRPC surface will call too.
+//! - No handler reads a row before the caller's tenant is known.
+//!
+//! Must not depend on consensus, storage or the state machine.
+
+pub mod ports;

@@ -1,0 +1,107 @@
+//! What the gateway needs from the rest of a node, as small traits it owns. `baton server` writes the adapters.
+
+use async_trait::async_trait;
+use baton_protocol::proto::internal::{AgentRef, Intent, Payload, Query, QueryReply, Reply, command};
+use baton_protocol::{IntentId, Route, ServiceError};
+use tokio::sync::{mpsc, watch};
+
+/// Commits commands. Retries, forwarding and command ids are the implementation's work.
+#[async_trait]
+pub trait Proposer: Send + Sync {
+    /// Commits `body` in the group of `route` and returns what `apply` answered (a rejection is an `Ok` reply).
+    ///
+    /// # Errors
+    /// `Unavailable`, `QueueFull`, `Timeout`: the outcome of a timeout is unknown.
+    async fn propose(&self, route: Route, body: command::Body) -> Result<Reply, ServiceError>;
+}
+
+/// Reads tables.
+#[async_trait]
+pub trait Reader: Send + Sync {
+    /// A linearizable read.
+    ///
+    /// # Errors
+    /// `Unavailable` or `Timeout` when no leader answers.
+    async fn read(&self, route: Route, query: Query) -> Result<QueryReply, ServiceError>;
+
+    /// Reads the replica of this node as it is; may lag behind.
+    ///
+    /// # Errors
+    /// `StaleReplica` for meta when the replica has not been confirmed by its leader for too long;
+    /// `Unavailable` when this node has no replica of the group.
+    fn read_local(&self, route: Route, query: &Query) -> Result<QueryReply, ServiceError>;
+
+    /// Brings this node's meta replica up to date with the meta leader (rate-limited; concurrent calls share one).
+    ///
+    /// # Errors
+    /// `Unavailable` when no leader answers.
+    async fn refresh_meta(&self) -> Result<(), ServiceError>;
+}
+
+/// Wakes streams when an intent gets new events on this node.
+pub trait EventFeed: Send + Sync {
+    /// The value changes after every append to this intent's event log. Subscribe first, then read.
+    fn subscribe(&self, intent_id: IntentId) -> watch::Receiver<u64>;
+}
+
+/// One listener on an agent address.
+#[derive(Debug, Clone)]
+pub struct Listen {
+    pub agent: AgentRef,
+    /// Deliveries with a cursor above this are sent.
+    pub since: u64,
+    /// Key id of the listener's credential, for pick-up.
+    pub credential: String,
+}
+
+/// One delivery for a listener. Receiving it from the channel counts as "written to a listener".
+#[derive(Debug, Clone)]
+pub struct FeedItem {
+    pub cursor: u64,
+    pub intent: Intent,
+    /// Absent when too large for a frame.
+    pub payload: Option<Payload>,
+    /// 1 for the first attempt.
+    pub attempt: u32,
+}
+
+/// Deliveries of an agent, decided by the leader of the agent's group.
+#[async_trait]
+pub trait AgentFeed: Send + Sync {
+    /// Opens a subscription: first every open delivery above `since` in cursor order, then new ones as they
+    /// commit. The channel closes when the leader changes or the subscription is revoked; subscribe again.
+    /// Dropping the receiver ends it.
+    ///
+    /// # Errors
+    /// `Unavailable` when the group has no leader within the call's deadline.
+    async fn subscribe(&self, listen: Listen) -> Result<mpsc::Receiver<FeedItem>, ServiceError>;
+
+    /// Tells the leader that `credential` has fetched this intent. Best effort, never waits.
+    fn picked_up(&self, intent_id: IntentId, credential: &str);
+}
+
+/// Time and randomness, injected so that whole nodes can be simulated.
+pub trait Environment: Send + Sync {
+    /// Wall clock as the cluster agrees on it, unix milliseconds.
+    fn now_ms(&self) -> u64;
+    /// Cryptographically secure random bytes.
+    fn fill_random(&self, into: &mut [u8]);
+}
+
+/// One line of `/readyz?verbose`.
+#[derive(Debug, Clone)]
+pub struct Check {
+    pub name: &'static str,
+    pub ok: bool,
+    pub detail: String,
+}
+
+/// Health of this node only, never of the cluster as a whole.
+pub trait Health: Send + Sync {
+    /// Threads make progress.
+    fn live(&self) -> Vec<Check>;
+    /// Caught up, knows leaders, not draining.
+    fn ready(&self) -> Vec<Check>;
+    /// Recovery is over.
+    fn started(&self) -> Vec<Check>;
+}

@@ -1,0 +1,33 @@
+//! Everything two crates must agree on: protobuf types, addresses, ids, slots, statuses, errors, limits.
+//!
+//! # Invariants
+//! - No I/O, no clock, no randomness: callers pass in time and random bits.
+//! - An address maps to the same slot for ever (golden tests); an error number is never reused.
+//! - Generated types are the log and disk format: fields are only added.
+//!
+//! Must not depend on any other crate of the workspace.
+
+pub mod address;
+pub mod error;
+pub mod ids;
+pub mod limits;
+pub mod slot;
+pub mod status;
+
+/// Generated from `proto/`.
+pub mod proto {
+    /// `baton.internal.v1`: log records, table rows, queries and the peer protocol. Not a public API.
+    #[allow(
+        missing_debug_implementations,
+        unreachable_pub,
+        clippy::all,
+        reason = "generated code"
+    )]
+    pub mod internal {
+        tonic::include_proto!("baton.internal.v1");
+    }
+}
+
+pub use error::{ErrorCode, ServiceError};
+pub use ids::IntentId;
+pub use slot::{GroupId, GroupMap, META_GROUP, Route, SLOT_COUNT, Slot};

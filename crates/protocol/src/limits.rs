@@ -1,0 +1,65 @@
+//! Every bound that a client can meet, by name (surface 8.5 unless said otherwise).
+
+/// Body of one request that creates or changes an intent.
+pub const BODY_BYTES_MAX: usize = 131_072;
+/// An agent address.
+pub const ADDRESS_CHARS_MAX: usize = 383;
+/// `Idempotency-Key`, in characters.
+pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
+/// `reason` of resolve and resume.
+pub const REASON_CHARS_MAX: usize = 2_000;
+/// `actor` of events.
+pub const ACTOR_CHARS_MAX: usize = 255;
+/// Events in one page of `GET …/events`.
+pub const EVENTS_PAGE_MAX: u32 = 1_000;
+/// Open deliveries read in one page.
+pub const MAILBOX_PAGE_MAX: u32 = 500;
+/// Threads, agents, accounts in one list.
+pub const LIST_PAGE_MAX: u32 = 1_000;
+/// Default page of lists.
+pub const LIST_PAGE_DEFAULT: u32 = 100;
+/// One `data:` line of an event stream; clients scan with 64 KiB buffers.
+pub const SSE_LINE_BYTES_MAX: usize = 60 * 1024;
+/// Longest `wait_seconds` of a stream; larger values are clamped.
+pub const WAIT_SECONDS_MAX: u64 = 60;
+/// `wait_seconds` when the client gives none.
+pub const WAIT_SECONDS_DEFAULT: u64 = 15;
+/// Requests per minute, key and endpoint.
+pub const REQUESTS_PER_MINUTE_DEFAULT: u32 = 120;
+/// Nesting of any JSON document that is accepted.
+pub const JSON_DEPTH_MAX: usize = 64;
+/// Agents, humans and steps of one scenario bundle.
+pub const BUNDLE_AGENTS_MAX: usize = 50;
+/// See [`BUNDLE_AGENTS_MAX`].
+pub const BUNDLE_HUMANS_MAX: usize = 20;
+/// See [`BUNDLE_AGENTS_MAX`].
+pub const BUNDLE_STEPS_MAX: usize = 100;
+/// `max_delivery_attempts` when absent (surface 2.6).
+pub const DELIVERY_ATTEMPTS_DEFAULT: u32 = 3;
+/// Largest accepted `max_delivery_attempts`.
+pub const DELIVERY_ATTEMPTS_MAX: u32 = 100;
+/// Timers fired by one `Pulse`.
+pub const PULSE_ITEMS_MAX: usize = 128;
+/// Commands in one log entry.
+pub const BATCH_COMMANDS_MAX: usize = 512;
+/// Encoded bytes of one log entry.
+pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
+/// Commands waiting in one group's proposer; above it callers get `QueueFull`.
+pub const PROPOSER_QUEUE_ITEMS_MAX: usize = 4_096;
+/// Time a command may wait before `apply` refuses it.
+pub const COMMAND_EXPIRY_MS: u64 = 10_000;
+/// How long (log time) `apply` remembers a command id. Must exceed [`COMMAND_EXPIRY_MS`].
+pub const COMMAND_DEDUP_MS: u64 = 15_000;
+/// How long (log time) an idempotency record is kept.
+pub const IDEMPOTENCY_RETENTION_MS: u64 = 24 * 3600 * 1000;
+/// How long (log time) a terminal intent is kept; must be ≥ idempotency retention + 1 h.
+pub const TERMINAL_RETENTION_MS: u64 = 72 * 3600 * 1000;
+/// Time a written delivery may stay without pick-up before it is sent again.
+pub const VISIBILITY_TIMEOUT_MS: u64 = 15_000;
+/// Time a picked-up delivery may stay unfinished before it is sent again.
+pub const PICKUP_TIMEOUT_MS: u64 = 600_000;
+/// Cross-group messages sent in one go per (source, target).
+pub const OUTBOX_SEND_MAX: usize = 64;
+
+const _: () = assert!(COMMAND_DEDUP_MS > COMMAND_EXPIRY_MS);
+const _: () = assert!(TERMINAL_RETENTION_MS >= IDEMPOTENCY_RETENTION_MS + 3_600_000);

@@ -1,0 +1,20 @@
+//! Baton's replicated state machine.
+//!
+//! # Invariants
+//! - `apply` is a pure, total function of (tables, batch, context): no clock, randomness, I/O, async, floats or
+//!   hash-map order. Any decodable command gets a `Reply`; `Err` means storage failed and stops the group.
+//! - Per intent, events have `seq` 1, 2, 3 … without gaps, a terminal status never changes, and exactly one
+//!   terminal event exists.
+//! - Effects are hints for the leader; all of them can be recomputed from the tables.
+//!
+//! Must not depend on tokio, openraft, sled, clocks or random numbers.
+
+pub mod apply;
+pub mod memory;
+pub mod query;
+pub mod tables;
+
+pub use apply::{Applied, ApplyContext, Effect, Settings, apply};
+pub use memory::MemoryTables;
+pub use query::{log_time_ms, next_due_ms, outbox_head, query};
+pub use tables::{Changes, TableError, Tables, WriteBatch};

@@ -1,0 +1,193 @@
+//! Ordered byte tables and the write batch that `apply` works in.
+
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::ops::{Bound, ControlFlow};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+/// Key of the row that holds the incremental state hash. It is no part of the hash itself.
+pub const STATE_HASH_KEY: &[u8] = &[0x00];
+
+/// Storage failed or holds something that cannot be: the group must stop, nothing may be retried.
+#[derive(Debug, thiserror::Error)]
+pub enum TableError {
+    #[error("table storage failed: {0}")]
+    Storage(String),
+    #[error("table row is corrupt: {0}")]
+    Corrupt(String),
+}
+
+/// Callback of a scan: key, value; `Break` ends the scan.
+pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &Bytes) -> ControlFlow<()>;
+
+/// A consistent read view of one group's rows, ordered by key.
+pub trait Tables {
+    /// The value of `key`.
+    ///
+    /// # Errors
+    /// When storage fails.
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, TableError>;
+
+    /// Visits rows with `from <= key < to` in key order.
+    ///
+    /// # Errors
+    /// When storage fails.
+    fn scan(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), TableError>;
+}
+
+/// What a finished batch changes: `None` deletes. To be made visible atomically, with the applied index.
+pub type Changes = BTreeMap<Vec<u8>, Option<Bytes>>;
+
+/// Pending changes of one log entry over a read view. Nothing reaches storage before [`WriteBatch::finish`].
+pub struct WriteBatch<'a> {
+    base: &'a dyn Tables,
+    changes: Changes,
+}
+
+impl std::fmt::Debug for WriteBatch<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WriteBatch")
+            .field("changes", &self.changes.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> WriteBatch<'a> {
+    /// An empty batch over `base`.
+    #[must_use]
+    pub fn new(base: &'a dyn Tables) -> Self {
+        Self {
+            base,
+            changes: Changes::new(),
+        }
+    }
+
+    /// Writes a row.
+    pub fn put(&mut self, key: Vec<u8>, value: impl Into<Bytes>) {
+        self.changes.insert(key, Some(value.into()));
+    }
+
+    /// Deletes a row; a missing one is fine.
+    pub fn delete(&mut self, key: Vec<u8>) {
+        self.changes.insert(key, None);
+    }
+
+    /// The changes, with the state hash brought up to date. Rows put back to their old value are dropped.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub fn finish(self) -> Result<Changes, TableError> {
+        let mut hash = state_hash(self.base)?;
+        let mut out = Changes::new();
+        for (key, new) in self.changes {
+            let old = self.base.get(&key)?;
+            if old == new {
+                continue;
+            }
+            hash = hash.wrapping_sub(old.map_or(0, |v| row_hash(&key, &v)));
+            hash = hash.wrapping_add(new.as_ref().map_or(0, |v| row_hash(&key, v)));
+            out.insert(key, new);
+        }
+        if !out.is_empty() {
+            out.insert(
+                STATE_HASH_KEY.to_vec(),
+                Some(Bytes::copy_from_slice(&hash.to_be_bytes())),
+            );
+        }
+        Ok(out)
+    }
+}
+
+impl Tables for WriteBatch<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, TableError> {
+        match self.changes.get(key) {
+            Some(change) => Ok(change.clone()),
+            None => self.base.get(key),
+        }
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), TableError> {
+        scan_overlay(&self.changes, from, to, visit, |merged| {
+            self.base.scan(from, to, merged)
+        })
+    }
+}
+
+/// Merges an overlay of changes into an ordered scan of what lies below it. `below` runs the lower scan with the
+/// visitor it is given. Shared by [`WriteBatch`] and by storage that keeps a memtable over a disk table.
+///
+/// # Errors
+/// Whatever `below` returns.
+pub fn scan_overlay(
+    overlay: &Changes,
+    from: &[u8],
+    to: &[u8],
+    visit: Visit<'_>,
+    below: impl FnOnce(Visit<'_>) -> Result<(), TableError>,
+) -> Result<(), TableError> {
+    if from >= to {
+        return Ok(());
+    }
+    let range = (Bound::Included(from), Bound::Excluded(to));
+    let mut upper = overlay.range::<[u8], _>(range).peekable();
+    let mut stopped = false;
+    below(&mut |key, value| {
+        // Everything of the overlay that sorts before this row comes first.
+        while let Some((k, change)) = upper.next_if(|(k, _)| k.as_slice() < key) {
+            if let Some(v) = change
+                && visit(k, v).is_break()
+            {
+                stopped = true;
+                return ControlFlow::Break(());
+            }
+        }
+        let step = match upper.next_if(|(k, _)| k.as_slice() == key) {
+            Some((_, None)) => ControlFlow::Continue(()),
+            Some((k, Some(v))) => visit(k, v),
+            None => visit(key, value),
+        };
+        stopped = step.is_break();
+        step
+    })?;
+    if !stopped {
+        for (k, change) in upper {
+            if let Some(v) = change
+                && visit(k, v).is_break()
+            {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The incremental hash over all rows; equal at equal applied index on every replica.
+///
+/// # Errors
+/// When storage fails or the row is malformed.
+pub fn state_hash(tables: &dyn Tables) -> Result<u64, TableError> {
+    let Some(row) = tables.get(STATE_HASH_KEY)? else {
+        return Ok(0);
+    };
+    let bytes = <[u8; 8]>::try_from(row.as_ref()).map_err(|_| TableError::Corrupt("state hash".into()))?;
+    Ok(u64::from_be_bytes(bytes))
+}
+
+/// Hash of one row as it enters the state hash.
+#[must_use]
+pub fn row_hash(key: &[u8], value: &[u8]) -> u64 {
+    xxh3_64_with_seed(value, xxh3_64_with_seed(key, 0))
+}
+
+/// The smallest key above every key that starts with `prefix`.
+#[must_use]
+pub fn prefix_end(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            return end;
+        }
+    }
+    vec![u8::MAX; 64]
+}
