@@ -1,1 +1,17 @@
-//! baton-delivery
+//! Executes what the state machine decides: timers, cross-group messages and deliveries to listeners.
+//!
+//! # Invariants
+//! - Only a group's leader acts on the outside; whatever it does returns as a command. Everything kept here is soft
+//!   state: a new leader recomputes it from the tables and loses nothing but the knowledge who was written to.
+//! - Level-triggered: effects are hints. After a start or a lag the tables are read again.
+//! - An attempt is consumed only when a delivery was written to a listener and not picked up in time.
+//! - A listening node hands out nothing once its lease from the leader has lapsed.
+//! - Every queue has a bound named in [`settings`].
+//!
+//! Must not depend on openraft, storage, HTTP or the gateway.
+
+pub mod ports;
+pub mod settings;
+
+pub use ports::{AppliedFeed, AppliedNotice, FeedItem, LedGroup, Listen, Network};
+pub use settings::DeliverySettings;

@@ -1,0 +1,73 @@
+//! Durations and bounds of delivery.
+
+use baton_protocol::limits;
+use std::time::Duration;
+
+/// Payloads up to this many bytes travel with a delivery; a listener fetches larger ones with the intent.
+pub const PAYLOAD_BYTES_MAX: u32 = 48 * 1024;
+/// Deliveries of one subscription that were sent and not yet taken by the listener.
+pub const WINDOW_ITEMS_MAX: usize = 32;
+/// Listeners of one node on the agents of one group.
+pub const SUBSCRIPTIONS_PER_STREAM_MAX: usize = 16_384;
+/// Expired deliveries reported to the log at the same time, per group.
+pub const EXPIRIES_IN_FLIGHT_MAX: usize = 32;
+/// Cross-group messages under way to one target at the same time.
+pub const OUTBOX_IN_FLIGHT_MAX: usize = 16;
+/// Requests waiting for one link of the hub.
+pub const LINK_QUEUE_ITEMS_MAX: usize = 1_024;
+
+/// How long delivery waits for whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeliverySettings {
+    /// Time a written delivery may stay without pick-up before the attempt counts as failed.
+    pub visibility_timeout_ms: u64,
+    /// Time a picked-up delivery may stay unfinished before it is sent again.
+    pub pickup_timeout_ms: u64,
+    /// Time a listening node may go on handing out deliveries without hearing from the leader.
+    pub lease_ms: u32,
+    /// How often a listening node renews its lease.
+    pub renew_interval_ms: u64,
+    /// Time a new subscription may look for the group's leader.
+    pub subscribe_deadline_ms: u64,
+    /// Time after which an unused link to a leader is closed.
+    pub link_idle_ms: u64,
+}
+
+impl Default for DeliverySettings {
+    fn default() -> Self {
+        Self {
+            visibility_timeout_ms: limits::VISIBILITY_TIMEOUT_MS,
+            pickup_timeout_ms: limits::PICKUP_TIMEOUT_MS,
+            lease_ms: 1_000,
+            renew_interval_ms: 250,
+            subscribe_deadline_ms: 5_000,
+            link_idle_ms: 30_000,
+        }
+    }
+}
+
+impl DeliverySettings {
+    pub(crate) fn visibility_timeout(&self) -> Duration {
+        Duration::from_millis(self.visibility_timeout_ms)
+    }
+
+    pub(crate) fn pickup_timeout(&self) -> Duration {
+        Duration::from_millis(self.pickup_timeout_ms)
+    }
+
+    pub(crate) fn lease(&self) -> Duration {
+        Duration::from_millis(u64::from(self.lease_ms))
+    }
+
+    pub(crate) fn renew_interval(&self) -> Duration {
+        Duration::from_millis(self.renew_interval_ms)
+    }
+
+    pub(crate) fn subscribe_deadline(&self) -> Duration {
+        Duration::from_millis(self.subscribe_deadline_ms)
+    }
+
+    pub(crate) fn link_idle(&self) -> Duration {
+        Duration::from_millis(self.link_idle_ms)
+    }
+}
