@@ -4,7 +4,16 @@
 //! - Stateless: everything a restart may not lose is in a group's log.
 //! - JSON stops at `http`; `service` speaks typed requests and is what the gRPC surface will call too.
 //! - No handler reads a row before the caller's tenant is known.
+//! - Every success is HTTP 200 with a JSON object; every error has the same body.
 //!
 //! Must not depend on consensus, storage or the state machine.
 
+mod config;
+mod http;
+pub mod metrics;
 pub mod ports;
+mod server;
+
+pub use config::{GatewayConfig, TlsFiles};
+pub use ports::Ports;
+pub use server::serve;

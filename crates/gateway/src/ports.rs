@@ -1,8 +1,10 @@
 //! What the gateway needs from the rest of a node, as small traits it owns. `baton server` writes the adapters.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use baton_protocol::proto::internal::{AgentRef, Intent, Payload, Query, QueryReply, Reply, command};
-use baton_protocol::{IntentId, Route, ServiceError};
+use baton_protocol::{GroupMap, IntentId, Route, ServiceError};
 use tokio::sync::{mpsc, watch};
 
 /// Commits commands. Retries, forwarding and command ids are the implementation's work.
@@ -104,4 +106,25 @@ pub trait Health: Send + Sync {
     fn ready(&self) -> Vec<Check>;
     /// Recovery is over.
     fn started(&self) -> Vec<Check>;
+}
+
+/// Everything the gateway needs from its node.
+#[derive(Clone)]
+pub struct Ports {
+    pub proposer: Arc<dyn Proposer>,
+    pub reader: Arc<dyn Reader>,
+    pub events: Arc<dyn EventFeed>,
+    pub agents: Arc<dyn AgentFeed>,
+    pub environment: Arc<dyn Environment>,
+    pub health: Arc<dyn Health>,
+    /// Slot to group, fixed when the cluster was created.
+    pub group_map: GroupMap,
+}
+
+impl std::fmt::Debug for Ports {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ports")
+            .field("group_map", &self.group_map)
+            .finish_non_exhaustive()
+    }
 }

@@ -1,0 +1,82 @@
+//! Settings of the client port.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use baton_protocol::limits;
+
+/// Settings of the gateway. Every field has a default that suits one node of a small cluster.
+#[derive(Debug, Clone)]
+pub struct GatewayConfig {
+    /// Shown by `/health`.
+    pub service_name: String,
+    /// Shown by `/health`.
+    pub deployment_profile: String,
+    /// Shown by `/health`.
+    pub storage: String,
+    /// Shown by `/health`.
+    pub version: String,
+    /// Certificate and key of the client port; plain HTTP when absent.
+    pub tls: Option<TlsFiles>,
+    /// Requests per minute of one key on one endpoint; 0 = unlimited. Streams are exempt.
+    pub requests_per_minute: u32,
+    /// Connections open at one time; further ones wait in the listen queue.
+    pub connections_max: usize,
+    /// Event streams open at one time; further ones are refused with 503.
+    pub streams_max: usize,
+    /// Time to send a request's head; an idle connection is closed after it too.
+    pub header_timeout_ms: u64,
+    /// Time to send a request's body.
+    pub body_timeout_ms: u64,
+    /// Time a client may leave the server's bytes unread.
+    pub write_timeout_ms: u64,
+    /// Time requests in flight get to finish on shutdown.
+    pub shutdown_grace_ms: u64,
+    /// Longest wait for a completion to arrive in the `reply_to` inbox before the answer says `delivered: false`.
+    pub completion_wait_ms: u64,
+    /// Longest wait for an earlier, identical call that is still under way.
+    pub duplicate_wait_ms: u64,
+    /// After its first frames a stream stays open this long for clients that read whole bodies.
+    pub stream_linger_ms: u64,
+    /// Silence on a stream after which a comment line is sent.
+    pub stream_ping_ms: u64,
+    /// Mirror `intent_id`, `status`, `lifecycle_status`, `payload` and `result` at the root of `GET /v1/intents/{id}`.
+    pub root_mirrors: bool,
+    /// Refuse recipients that are not registered.
+    pub strict_addresses: bool,
+    /// Recipient for intents of a type that name none.
+    pub default_routes: BTreeMap<String, String>,
+}
+
+impl Default for GatewayConfig {
+    fn default() -> Self {
+        Self {
+            service_name: "baton".into(),
+            deployment_profile: "self-hosted".into(),
+            storage: "raft".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            tls: None,
+            requests_per_minute: limits::REQUESTS_PER_MINUTE_DEFAULT,
+            connections_max: 16_384,
+            streams_max: 8_192,
+            header_timeout_ms: 30_000,
+            body_timeout_ms: 30_000,
+            write_timeout_ms: 30_000,
+            shutdown_grace_ms: 10_000,
+            completion_wait_ms: 2_000,
+            duplicate_wait_ms: 5_000,
+            stream_linger_ms: 250,
+            stream_ping_ms: 8_000,
+            root_mirrors: true,
+            strict_addresses: false,
+            default_routes: BTreeMap::new(),
+        }
+    }
+}
+
+/// PEM files of the client port; read again when they change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}

@@ -1,0 +1,47 @@
+//! Names of the gateway's metrics.
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+
+/// Requests answered, by `endpoint`, `method` and `status`.
+pub const HTTP_REQUESTS: &str = "baton.gateway.http.requests";
+/// Time from a decoded submit to its committed answer.
+pub const SUBMIT_DURATION: &str = "baton.gateway.submit.duration";
+/// Event streams open now, by `kind`.
+pub const STREAMS_OPEN: &str = "baton.gateway.streams.open";
+/// Connections open now.
+pub const CONNECTIONS_OPEN: &str = "baton.gateway.connections.open";
+/// Requests refused, by error `code`.
+pub const ERRORS: &str = "baton.gateway.errors";
+
+/// Tells the recorder what the metrics mean. Call once the recorder is installed.
+pub fn describe() {
+    describe_counter!(HTTP_REQUESTS, Unit::Count, "requests answered");
+    describe_histogram!(
+        SUBMIT_DURATION,
+        Unit::Seconds,
+        "time from a decoded submit to its committed answer"
+    );
+    describe_gauge!(STREAMS_OPEN, Unit::Count, "event streams open now");
+    describe_gauge!(CONNECTIONS_OPEN, Unit::Count, "client connections open now");
+    describe_counter!(ERRORS, Unit::Count, "requests refused, by error code");
+}
+
+/// Counts one in a gauge for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct GaugeGuard {
+    name: &'static str,
+    kind: &'static str,
+}
+
+impl GaugeGuard {
+    pub(crate) fn new(name: &'static str, kind: &'static str) -> Self {
+        metrics::gauge!(name, "kind" => kind).increment(1.0);
+        Self { name, kind }
+    }
+}
+
+impl Drop for GaugeGuard {
+    fn drop(&mut self) {
+        metrics::gauge!(self.name, "kind" => self.kind).decrement(1.0);
+    }
+}

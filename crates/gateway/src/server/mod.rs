@@ -1,0 +1,131 @@
+//! The client port: accept, TLS, HTTP/1.1, slow clients, graceful shutdown.
+
+mod deadline_io;
+mod tls;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::GatewayConfig;
+use crate::http;
+use crate::metrics::{CONNECTIONS_OPEN, GaugeGuard};
+use crate::ports::Ports;
+use deadline_io::DeadlineIo;
+
+/// Largest request head hyper buffers.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause after a failed `accept` (out of file descriptors), so that the loop does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves the client surface on `listener` until `shutdown` is cancelled; then stops accepting, ends streams with
+/// `stream.timeout`, lets requests in flight finish within `shutdown_grace_ms`, and returns.
+///
+/// # Errors
+/// When the TLS files cannot be read at start.
+pub async fn serve(
+    listener: TcpListener,
+    config: GatewayConfig,
+    ports: Ports,
+    shutdown: CancellationToken,
+) -> std::io::Result<()> {
+    let tls = match &config.tls {
+        Some(files) => Some(tls::ReloadingTls::load(files.clone())?),
+        None => None,
+    };
+    let reload = tls.clone().map(|t| tokio::spawn(t.watch(shutdown.clone())));
+    let config = Arc::new(config);
+    let router = http::router(Arc::clone(&config), ports, shutdown.clone());
+    let graceful = GracefulShutdown::new();
+    let connections = Arc::new(Semaphore::new(config.connections_max));
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break,
+            accepted = accept(&listener, &connections) => accepted,
+        };
+        let (stream, permit) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "accept failed");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let connection = Connection {
+            router: router.clone(),
+            config: Arc::clone(&config),
+            watcher: graceful.watcher(),
+        };
+        let tls = tls.clone();
+        tokio::spawn(async move {
+            let _permit = permit;
+            let _open = GaugeGuard::new(CONNECTIONS_OPEN, "http");
+            connection.run(stream, tls).await;
+        });
+    }
+    drop(listener);
+    let grace = Duration::from_millis(config.shutdown_grace_ms);
+    if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
+        tracing::warn!("requests still in flight after the shutdown grace period");
+    }
+    if let Some(task) = reload {
+        let _ = task.await;
+    }
+    Ok(())
+}
+
+async fn accept(
+    listener: &TcpListener,
+    connections: &Arc<Semaphore>,
+) -> std::io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let permit = Arc::clone(connections)
+        .acquire_owned()
+        .await
+        .map_err(std::io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    stream.set_nodelay(true)?;
+    Ok((stream, permit))
+}
+
+struct Connection {
+    router: axum::Router,
+    config: Arc<GatewayConfig>,
+    watcher: hyper_util::server::graceful::Watcher,
+}
+
+impl Connection {
+    async fn run(self, stream: TcpStream, tls: Option<Arc<tls::ReloadingTls>>) {
+        let stream = DeadlineIo::new(stream, Duration::from_millis(self.config.write_timeout_ms));
+        let Some(tls) = tls else {
+            return self.http(stream).await;
+        };
+        match tokio::time::timeout(TLS_HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream)).await {
+            Ok(Ok(stream)) => self.http(stream).await,
+            Ok(Err(error)) => tracing::debug!(%error, "tls handshake failed"),
+            Err(_) => tracing::debug!("tls handshake timed out"),
+        }
+    }
+
+    async fn http<S>(self, stream: S)
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    {
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(Duration::from_millis(self.config.header_timeout_ms))
+            .max_buf_size(HEAD_BYTES_MAX)
+            .half_close(false)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(self.router));
+        if let Err(error) = self.watcher.watch(connection).await {
+            tracing::trace!(%error, "connection ended");
+        }
+    }
+}
