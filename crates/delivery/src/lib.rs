@@ -10,8 +10,19 @@
 //!
 //! Must not depend on openraft, storage, HTTP or the gateway.
 
+mod backoff;
+mod dispatch;
+mod frames;
+mod hub;
+pub mod metrics;
+mod outbox;
 pub mod ports;
+mod pulse;
+mod service;
 pub mod settings;
 
+pub use dispatch::Dispatcher;
+pub use hub::AgentHub;
 pub use ports::{AppliedFeed, AppliedNotice, FeedItem, LedGroup, Listen, Network};
+pub use service::GroupService;
 pub use settings::DeliverySettings;

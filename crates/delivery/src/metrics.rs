@@ -1,0 +1,32 @@
+//! Metric names of this crate. Never labelled by intent or agent.
+
+use baton_protocol::GroupId;
+use metrics::{counter, gauge};
+use std::time::Duration;
+
+/// Delivery attempts by `outcome`: `written`, `picked_up`, `failed` ({attempt}).
+pub const ATTEMPTS: &str = "baton.delivery.attempts";
+/// Deliveries that got a fresh cursor without consuming an attempt ({delivery}).
+pub const REDELIVERIES: &str = "baton.delivery.redeliveries";
+/// Subscriptions that a group's leader serves ({listener}).
+pub const LISTENERS: &str = "baton.delivery.listeners";
+/// How long the oldest waiting message to a target has been known to the pump (s).
+pub const OUTBOX_LAG: &str = "baton.delivery.outbox.lag";
+
+pub(crate) fn attempt(outcome: &'static str) {
+    counter!(ATTEMPTS, "outcome" => outcome).increment(1);
+}
+
+pub(crate) fn redelivery() {
+    counter!(REDELIVERIES).increment(1);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge of a bounded count")]
+pub(crate) fn listeners(group: GroupId, count: usize) {
+    gauge!(LISTENERS, "group_id" => group.to_string()).set(count as f64);
+}
+
+pub(crate) fn outbox_lag(group: GroupId, target: GroupId, lag: Duration) {
+    gauge!(OUTBOX_LAG, "group_id" => group.to_string(), "target_group" => target.to_string())
+        .set(lag.as_secs_f64());
+}

@@ -1,0 +1,101 @@
+//! Everything a node does for one group that it leads.
+
+use crate::dispatch::{Dispatcher, GroupDispatch};
+use crate::ports::{AppliedFeed, AppliedNotice, LedGroup, Network};
+use crate::settings::DeliverySettings;
+use crate::{outbox, pulse};
+use baton_state_machine::{Applied, Effect};
+use std::sync::Arc;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+/// Pulse loop, outbox pump and agent dispatch of one led group, for one term.
+pub struct GroupService {
+    led: Arc<dyn LedGroup>,
+    network: Arc<dyn Network>,
+    settings: DeliverySettings,
+    dispatcher: Arc<Dispatcher>,
+}
+
+impl std::fmt::Debug for GroupService {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GroupService")
+            .field("group_id", &self.led.group_id())
+            .field("term", &self.led.term())
+            .finish_non_exhaustive()
+    }
+}
+
+impl GroupService {
+    /// A service for `led`; listeners reach it through `dispatcher`, the one of this node.
+    #[must_use]
+    pub fn new(
+        led: Arc<dyn LedGroup>,
+        network: Arc<dyn Network>,
+        settings: DeliverySettings,
+        dispatcher: Arc<Dispatcher>,
+    ) -> Self {
+        Self {
+            led,
+            network,
+            settings,
+            dispatcher,
+        }
+    }
+
+    /// Runs until the leadership ends or `shutdown` is cancelled, then closes every listener's stream.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let led = self.led.as_ref();
+        let (group_id, term) = (led.group_id().0, led.term());
+        // Subscribed before any table is read: nothing can fall in between.
+        let feed = led.applied();
+        let wake = Wake::default();
+        let dispatch = GroupDispatch::new(Arc::clone(&self.led), self.settings);
+        let registration = self.dispatcher.register(&dispatch);
+        info!(group_id, term, "delivery starts");
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = led.leadership_ended() => {}
+            () = follow(feed, &wake, &dispatch) => {}
+            () = Box::pin(pulse::run(led, &wake.timer)) => {}
+            () = Box::pin(outbox::run(led, self.network.as_ref(), &wake.outbox)) => {}
+            () = Box::pin(dispatch.keep_time()) => {}
+        }
+        drop(registration);
+        dispatch.close().await;
+        info!(group_id, term, "delivery ends");
+    }
+}
+
+#[derive(Debug, Default)]
+struct Wake {
+    timer: Notify,
+    outbox: Notify,
+}
+
+/// Hands effects to whom they concern. Ends when the feed is closed.
+async fn follow(mut feed: Box<dyn AppliedFeed>, wake: &Wake, dispatch: &GroupDispatch) {
+    loop {
+        match feed.next().await {
+            AppliedNotice::Entry(applied) => on_entry(&applied, wake, dispatch),
+            AppliedNotice::Lagged => {
+                wake.timer.notify_one();
+                wake.outbox.notify_one();
+                dispatch.resync();
+            }
+            AppliedNotice::Closed => return,
+        }
+    }
+}
+
+fn on_entry(applied: &Applied, wake: &Wake, dispatch: &GroupDispatch) {
+    for effect in &applied.effects {
+        match effect {
+            Effect::Timer { .. } => wake.timer.notify_one(),
+            Effect::Send { .. } => wake.outbox.notify_one(),
+            Effect::Deliver { .. } | Effect::Withdraw { .. } | Effect::Meta { .. } => {}
+        }
+    }
+    dispatch.on_applied(applied);
+}
