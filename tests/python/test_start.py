@@ -1,0 +1,102 @@
+"""A server that cannot start says why in one line, and touches nothing."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cluster import BATON, Cluster, environment, scratch
+
+
+def refuse(*args: str, **variables: str) -> str:
+    """Runs `baton server`, expects it to refuse soon, and returns its one line."""
+    ran = subprocess.run(
+        [str(BATON), "server", *args],
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+    )
+    assert ran.returncode in (1, 2, 78), (ran.returncode, ran.stderr)
+    lines = [line for line in ran.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1, ran.stderr
+    assert "panicked" not in lines[0]
+    return lines[0]
+
+
+@pytest.fixture
+def folder(request: pytest.FixtureRequest) -> Path:
+    return scratch("start/" + "".join(c if c.isalnum() else "-" for c in request.node.name)[:80])
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def ports() -> dict[str, str]:
+    """Ports that nobody uses, so that only what a test spoils is wrong."""
+    return {
+        "BATON_CLIENT_LISTEN": f"127.0.0.1:{free_port()}",
+        "BATON_PEER_LISTEN": f"127.0.0.1:{free_port()}",
+        "BATON_OPERATOR_LISTEN": f"127.0.0.1:{free_port()}",
+    }
+
+
+def test_configuration_that_is_not_there(folder: Path):
+    file = folder / "none.toml"
+    line = refuse("--config", str(file))
+    assert str(file) in line and "--config" in line
+
+
+def test_configuration_that_cannot_be_read(folder: Path):
+    file = folder / "baton.toml"
+    file.write_text("data_dir = \n")
+    assert str(file) in refuse("--config", str(file))
+
+
+def test_configuration_with_a_misspelt_key(folder: Path):
+    file = folder / "baton.toml"
+    file.write_text("[client]\nlisen = '127.0.0.1:1'\n")
+    line = refuse("--config", str(file))
+    assert "lisen" in line and "listen" in line
+
+
+def test_a_taken_port(folder: Path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        variables = {**ports(), "BATON_CLIENT_LISTEN": f"127.0.0.1:{port}"}
+        line = refuse("--data-dir", str(folder / "data"), **variables)
+    assert str(port) in line
+
+
+def test_a_data_directory_that_is_a_file(folder: Path):
+    file = folder / "data"
+    file.write_text("mine")
+    assert str(file) in refuse("--data-dir", str(file), **ports())
+    assert file.read_text() == "mine"
+
+
+def test_a_foreign_directory_is_left_alone(folder: Path):
+    (folder / "letters.txt").write_text("mine")
+    line = refuse("--data-dir", str(folder), **ports())
+    assert str(folder) in line
+    assert [p.name for p in folder.iterdir()] == ["letters.txt"]
+
+
+def test_the_directory_of_a_running_node(cluster: Cluster):
+    data = cluster.data / "node-1"
+    line = refuse("--data-dir", str(data), **ports())
+    assert str(data) in line
+
+
+def test_peers_across_the_network_need_tls(folder: Path):
+    line = refuse("--data-dir", str(folder / "data"), **{**ports(), "BATON_PEER_LISTEN": f"0.0.0.0:{free_port()}"})
+    assert "tls" in line.lower()
