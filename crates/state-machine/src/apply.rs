@@ -1,8 +1,14 @@
 //! `apply`: one log entry in, replies, events and effects out.
 
+use crate::commands;
+use crate::dedup;
+use crate::keys;
+use crate::rows;
 use crate::tables::{TableError, WriteBatch};
-use baton_protocol::proto::internal::{Batch, Event, Reply};
-use baton_protocol::{GroupId, GroupMap, IntentId, limits};
+use crate::transaction::{Outcome, Transaction, rejected};
+use baton_protocol::proto::internal::command::Body;
+use baton_protocol::proto::internal::{Batch, Command, Event, Pulse, Rejection, Reply};
+use baton_protocol::{ErrorCode, GroupId, GroupMap, IntentId, limits};
 use bytes::Bytes;
 
 /// Everything `apply` may know about the outside. Nothing else exists for it.
@@ -72,13 +78,94 @@ pub enum Effect {
 ///
 /// # Errors
 /// Only when storage fails or holds a row that cannot be decoded.
-pub fn apply(
-    _tables: &mut WriteBatch<'_>,
-    entry: &Batch,
-    _ctx: &ApplyContext,
-) -> Result<Applied, TableError> {
-    Ok(Applied {
-        log_time_ms: entry.log_time_ms,
-        ..Applied::default()
-    })
+pub fn apply(tables: &mut WriteBatch<'_>, entry: &Batch, ctx: &ApplyContext) -> Result<Applied, TableError> {
+    let before_ms = rows::read_u64(&*tables, &keys::clock())?.unwrap_or(0);
+    let now_ms = before_ms.max(entry.log_time_ms);
+    rows::write_u64(tables, keys::clock(), now_ms);
+    let mut tx = Transaction::new(tables, ctx, now_ms);
+    let mut replies = Vec::with_capacity(entry.commands.len());
+    for command in &entry.commands {
+        replies.push(answer(&mut tx, command)?);
+    }
+    dedup::prune(&mut tx, entry.commands.len())?;
+    Ok(tx.into_applied(replies))
+}
+
+/// Answers one command: from memory when it was applied before, not at all when it came too late.
+fn answer(tx: &mut Transaction<'_, '_>, command: &Command) -> Result<Reply, TableError> {
+    let remembered = !command.command_id.is_empty() && command.body.as_ref().is_some_and(is_remembered);
+    if remembered && let Some(reply) = dedup::find(&*tx.tables, &command.command_id)? {
+        return Ok(reply);
+    }
+    if command.expires_at_ms != 0 && command.expires_at_ms < tx.now_ms {
+        return Ok(rejected(Rejection {
+            code: ErrorCode::CommandExpired.number(),
+            message: "command came too late and was not applied; send it again".into(),
+            existing_service_account: None,
+        }));
+    }
+    let Some(body) = &command.body else {
+        return Ok(rejected(Rejection {
+            code: ErrorCode::InvalidArgument.number(),
+            message: "command is unknown to this version; upgrade every node first".into(),
+            existing_service_account: None,
+        }));
+    };
+    let reply = match tx.atomically(|tx| dispatch(tx, body))? {
+        Ok(reply) => reply,
+        Err(rejection) => rejected(rejection),
+    };
+    if remembered {
+        dedup::remember(tx, &command.command_id, &reply);
+    }
+    Ok(reply)
+}
+
+/// Whether a retry must be recognised by its command id. The others are fenced or idempotent by themselves.
+fn is_remembered(body: &Body) -> bool {
+    match body {
+        Body::Pulse(_)
+        | Body::FailAttempt(_)
+        | Body::Redeliver(_)
+        | Body::Deliver(_)
+        | Body::Acknowledge(_) => false,
+        Body::Submit(_)
+        | Body::Resolve(_)
+        | Body::Resume(_)
+        | Body::Controls(_)
+        | Body::Policy(_)
+        | Body::StartScenario(_)
+        | Body::Reserve(_)
+        | Body::Finish(_)
+        | Body::Bootstrap(_)
+        | Body::CreateServiceAccount(_)
+        | Body::UpdateServiceAccount(_)
+        | Body::CreateApiKey(_)
+        | Body::RevokeApiKey(_)
+        | Body::SetFeatureLevel(_) => true,
+    }
+}
+
+fn dispatch(tx: &mut Transaction<'_, '_>, body: &Body) -> Outcome {
+    match body {
+        Body::Submit(c) => commands::submit::apply(tx, c),
+        Body::Resolve(c) => commands::resolve::apply(tx, c),
+        Body::Resume(c) => commands::resume::apply(tx, c),
+        Body::Controls(c) => commands::controls::apply(tx, c),
+        Body::Policy(c) => commands::policy::apply(tx, c),
+        Body::StartScenario(c) => commands::start_scenario::apply(tx, c),
+        Body::FailAttempt(c) => commands::fail_attempt::apply(tx, c),
+        Body::Redeliver(c) => commands::redeliver::apply(tx, c),
+        Body::Pulse(Pulse {}) => commands::pulse::apply(tx),
+        Body::Reserve(c) => commands::reserve::apply(tx, c),
+        Body::Finish(c) => commands::finish::apply(tx, c),
+        Body::Deliver(c) => commands::deliver::apply(tx, c),
+        Body::Acknowledge(c) => commands::acknowledge::apply(tx, c),
+        Body::Bootstrap(c) => commands::bootstrap::apply(tx, c),
+        Body::CreateServiceAccount(c) => commands::create_service_account::apply(tx, c),
+        Body::UpdateServiceAccount(c) => commands::update_service_account::apply(tx, c),
+        Body::CreateApiKey(c) => commands::create_api_key::apply(tx, c),
+        Body::RevokeApiKey(c) => commands::revoke_api_key::apply(tx, c),
+        Body::SetFeatureLevel(c) => commands::set_feature_level::apply(tx, c),
+    }
 }

@@ -10,11 +10,32 @@
 //! Must not depend on tokio, openraft, sled, clocks or random numbers.
 
 pub mod apply;
+mod commands;
+mod controls;
+mod dedup;
+mod idempotency;
+mod json;
+mod keys;
+mod lifecycle;
+mod mailbox;
 pub mod memory;
+mod outbox;
 pub mod query;
+mod rows;
+mod scenario;
 pub mod tables;
+mod tenants;
+#[doc(hidden)]
+pub mod testing;
+mod threads;
+mod timers;
+mod transaction;
+mod visibility;
 
 pub use apply::{Applied, ApplyContext, Effect, Settings, apply};
+pub use keys::idempotency_slot;
+pub use lifecycle::birth_events;
+pub use mailbox::BACKLOG_DELIVERIES_MAX;
 pub use memory::MemoryTables;
 pub use query::{log_time_ms, next_due_ms, outbox_head, query};
 pub use tables::{Changes, TableError, Tables, WriteBatch};

@@ -1,31 +1,353 @@
 //! Reads of one group's tables, with tenant checks.
 
-use crate::tables::{TableError, Tables};
-use baton_protocol::GroupId;
-use baton_protocol::proto::internal::{OutboxMessage, Query, QueryReply};
+use crate::idempotency;
+use crate::keys::{self, idempotency_slot};
+use crate::lifecycle::{BIRTH_EVENTS, birth_events};
+use crate::mailbox::AGENT_KEY_BYTES_MAX;
+use crate::rows;
+use crate::tables::{TableError, Tables, state_hash};
+use crate::threads;
+use crate::transaction::{Stop, invalid, not_found, reject};
+use crate::visibility;
+use baton_protocol::proto::internal::query::Body;
+use baton_protocol::proto::internal::query_reply::Outcome;
+use baton_protocol::proto::internal::{
+    Actor, AgentRef, ApiKey, ClusterRecord, ClusterView, Event, EventPage, FindKey, GetIntent, GetTenant,
+    Intent, IntentPage, IntentView, KeyKind, KeyView, ListEvents, ListMailbox, ListRecipientIntents,
+    ListServiceAccounts, MailboxEntry, MailboxItem, MailboxPage, Organization, OutboxAcked, OutboxMessage,
+    Query, QueryReply, ServiceAccount, ServiceAccountPage, Stats, TenantView, Workspace,
+};
+use baton_protocol::{ErrorCode, GroupId, IntentId, limits};
+
+type Found = Result<Outcome, Stop>;
 
 /// Answers a query. A rejection (not found, not visible) is an `Ok` reply.
 ///
 /// # Errors
 /// When storage fails.
-pub fn query(_tables: &dyn Tables, _query: &Query) -> Result<QueryReply, TableError> {
-    Ok(QueryReply::default())
+pub fn query(tables: &dyn Tables, query: &Query) -> Result<QueryReply, TableError> {
+    let outcome = match find(tables, query) {
+        Ok(outcome) => outcome,
+        Err(Stop::Rejected(rejection)) => Outcome::Rejected(*rejection),
+        Err(Stop::Tables(error)) => return Err(error),
+    };
+    Ok(QueryReply {
+        outcome: Some(outcome),
+    })
+}
+
+fn find(tables: &dyn Tables, query: &Query) -> Found {
+    let actor = query.actor.as_ref();
+    let Some(body) = &query.body else {
+        return Err(invalid("query is unknown to this version; ask an upgraded node"));
+    };
+    match body {
+        Body::GetIntent(q) => get_intent(tables, actor, q),
+        Body::ListEvents(q) => list_events(tables, actor, q),
+        Body::ListMailbox(q) => list_mailbox(tables, actor, q),
+        Body::ListRecipientIntents(q) => list_recipient_intents(tables, actor, q),
+        Body::ListThreads(q) => threads::list(tables, actor, q).map(Outcome::Threads),
+        Body::GetThread(q) => threads::get(tables, actor, q).map(Outcome::Thread),
+        Body::GetIdempotency(q) => idempotency::find(tables, idempotency_slot(&q.key_hash), &q.key_hash)?
+            .map(Outcome::Idempotency)
+            .ok_or_else(|| not_found("idempotency record")),
+        Body::FindKey(q) => find_key(tables, q),
+        Body::GetServiceAccount(q) => {
+            readable_account(tables, actor, &q.service_account_id).map(Outcome::ServiceAccount)
+        }
+        Body::ListServiceAccounts(q) => list_accounts(tables, actor, q),
+        Body::FindAgent(q) => match rows::read_text(tables, &keys::account_address(&q.address))? {
+            Some(id) => readable_account(tables, actor, &id).map(Outcome::ServiceAccount),
+            None => Err(not_found("service account")),
+        },
+        Body::GetTenant(q) => get_tenant(tables, actor, q),
+        Body::GetCluster(_) => get_cluster(tables, actor),
+        Body::OutboxAcked(q) => outbox_acked(tables, q),
+        Body::GetStats(_) => get_stats(tables, actor),
+    }
+}
+
+/// A page size within bounds; 0 asks for the default.
+pub(crate) fn page(limit: u32, default: u32, max: u32) -> usize {
+    let limit = if limit == 0 { default } else { limit.min(max) };
+    limit as usize
+}
+
+/// An agent reference that rows can be keyed by.
+pub(crate) fn require_agent(agent: Option<&AgentRef>) -> Result<&AgentRef, Stop> {
+    agent
+        .filter(|a| !a.key.is_empty() && a.key.len() <= AGENT_KEY_BYTES_MAX)
+        .ok_or_else(|| not_found("agent"))
+}
+
+fn visible(tables: &dyn Tables, actor: Option<&Actor>, intent_id: &[u8]) -> Result<(IntentId, Intent), Stop> {
+    let id = IntentId::from_slice(intent_id).ok_or_else(|| not_found("intent"))?;
+    rows::intent(tables, id)?
+        .filter(|intent| visibility::sees(actor, intent))
+        .map(|intent| (id, intent))
+        .ok_or_else(|| not_found("intent"))
+}
+
+fn get_intent(tables: &dyn Tables, actor: Option<&Actor>, q: &GetIntent) -> Found {
+    let (id, intent) = visible(tables, actor, &q.intent_id)?;
+    let payload = if q.with_payload {
+        rows::payload(tables, id)?
+    } else {
+        None
+    };
+    let terminal_event = if intent.status().is_terminal() {
+        rows::event(tables, id, intent.last_seq)?
+    } else {
+        None
+    };
+    let scenario = if intent.scenario_parent {
+        rows::scenario(tables, id)?
+    } else {
+        None
+    };
+    Ok(Outcome::Intent(IntentView {
+        intent: Some(intent),
+        payload,
+        terminal_event,
+        scenario,
+    }))
+}
+
+fn list_events(tables: &dyn Tables, actor: Option<&Actor>, q: &ListEvents) -> Found {
+    let (id, intent) = visible(tables, actor, &q.intent_id)?;
+    let limit = page(q.limit, limits::EVENTS_PAGE_MAX, limits::EVENTS_PAGE_MAX);
+    let mut events: Vec<Event> = birth_events(&intent)
+        .into_iter()
+        .filter(|event| event.seq > q.since)
+        .take(limit)
+        .collect();
+    let stored = keys::events_after(id, q.since.max(BIRTH_EVENTS));
+    for (key, value) in rows::list(tables, &stored, limit - events.len())? {
+        events.push(rows::decode(&key, value)?);
+    }
+    let reached = events.last().map_or(q.since, |event| event.seq);
+    Ok(Outcome::Events(EventPage {
+        terminal: intent.status().is_terminal() && reached >= intent.last_seq,
+        last_seq: intent.last_seq,
+        events,
+    }))
+}
+
+/// An agent key reads its own deliveries only; another workspace's agents do not exist.
+fn require_reader(actor: Option<&Actor>, agent: &AgentRef) -> Result<(), Stop> {
+    if visibility::reads_for(actor, agent) {
+        Ok(())
+    } else if actor.is_some_and(|a| a.kind() == KeyKind::Agent) {
+        Err(reject(
+            ErrorCode::PolicyDenied,
+            "an agent key reads its own address only; use a workspace key",
+        ))
+    } else {
+        Err(not_found("agent"))
+    }
+}
+
+fn list_mailbox(tables: &dyn Tables, actor: Option<&Actor>, q: &ListMailbox) -> Found {
+    let agent = require_agent(q.agent.as_ref())?;
+    require_reader(actor, agent)?;
+    let limit = page(q.limit, limits::MAILBOX_PAGE_MAX, limits::MAILBOX_PAGE_MAX);
+    let mut items = Vec::new();
+    for (key, value) in rows::list(tables, &keys::mailbox_after(agent, q.since), limit)? {
+        let entry: MailboxEntry = rows::decode(&key, value)?;
+        let Some(id) = IntentId::from_slice(&entry.intent_id) else {
+            continue;
+        };
+        let Some(intent) = rows::intent(tables, id)? else {
+            continue;
+        };
+        let payload = if q.payload_bytes_max > 0 && intent.payload_bytes <= u64::from(q.payload_bytes_max) {
+            rows::payload(tables, id)?
+        } else {
+            None
+        };
+        items.push(MailboxItem {
+            cursor: keys::cursor_of(&key),
+            intent: Some(intent),
+            payload,
+        });
+    }
+    Ok(Outcome::Mailbox(MailboxPage { items }))
+}
+
+fn list_recipient_intents(tables: &dyn Tables, actor: Option<&Actor>, q: &ListRecipientIntents) -> Found {
+    let agent = require_agent(q.agent.as_ref())?;
+    require_reader(actor, agent)?;
+    let limit = page(q.limit, limits::LIST_PAGE_DEFAULT, limits::LIST_PAGE_MAX);
+    let intents = received(tables, agent, limit)?;
+    Ok(Outcome::Intents(IntentPage { intents }))
+}
+
+/// Intents sent to an agent, newest first.
+pub(crate) fn received(
+    tables: &dyn Tables,
+    agent: &AgentRef,
+    limit: usize,
+) -> Result<Vec<Intent>, TableError> {
+    let mut intents = Vec::new();
+    for (key, _) in rows::list(tables, &keys::recipients(agent), limit)? {
+        if let Some(id) = keys::recipient_intent(&key)
+            && let Some(intent) = rows::intent(tables, id)?
+        {
+            intents.push(intent);
+        }
+    }
+    Ok(intents)
+}
+
+fn find_key(tables: &dyn Tables, q: &FindKey) -> Found {
+    let key: ApiKey = rows::read(tables, &keys::api_key(&q.token_sha256))?.ok_or_else(|| not_found("key"))?;
+    Ok(Outcome::Key(KeyView {
+        service_account: rows::read(tables, &keys::account(&key.service_account_id))?,
+        organization: rows::read(tables, &keys::organization(&key.org_id))?,
+        workspace: rows::read(tables, &keys::workspace(&key.workspace_id))?,
+        key: Some(key),
+    }))
+}
+
+fn readable_account(
+    tables: &dyn Tables,
+    actor: Option<&Actor>,
+    account_id: &str,
+) -> Result<ServiceAccount, Stop> {
+    rows::read(tables, &keys::account(account_id))?
+        .filter(|a: &ServiceAccount| visibility::belongs_to(actor, &a.workspace_id))
+        .ok_or_else(|| not_found("service account"))
+}
+
+fn list_accounts(tables: &dyn Tables, actor: Option<&Actor>, q: &ListServiceAccounts) -> Found {
+    let limit = page(q.limit, limits::LIST_PAGE_DEFAULT, limits::LIST_PAGE_MAX);
+    let in_org = |a: &ServiceAccount| q.org_id.is_empty() || a.org_id == q.org_id;
+    let mut service_accounts = Vec::new();
+    if q.workspace_id.is_empty() {
+        if !visibility::operates(actor) {
+            return Err(invalid("workspace_id must be given"));
+        }
+        let mut failed = None;
+        let range = keys::accounts();
+        tables.scan(&range.from, &range.to, &mut |key, value| {
+            match rows::decode::<ServiceAccount>(key, value.clone()) {
+                Ok(account) if in_org(&account) => service_accounts.push(account),
+                Ok(_) => {}
+                Err(error) => failed = Some(error),
+            }
+            if failed.is_some() || service_accounts.len() >= limit {
+                std::ops::ControlFlow::Break(())
+            } else {
+                std::ops::ControlFlow::Continue(())
+            }
+        })?;
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
+    } else {
+        if !visibility::belongs_to(actor, &q.workspace_id) {
+            return Err(not_found("workspace"));
+        }
+        for (key, _) in rows::list(tables, &keys::workspace_accounts(&q.workspace_id), limit)? {
+            let id = String::from_utf8_lossy(keys::account_of_workspace(&key, &q.workspace_id)).into_owned();
+            let account: Option<ServiceAccount> = rows::read(tables, &keys::account(&id))?;
+            service_accounts.extend(account.filter(in_org));
+        }
+    }
+    Ok(Outcome::ServiceAccounts(ServiceAccountPage { service_accounts }))
+}
+
+fn get_tenant(tables: &dyn Tables, actor: Option<&Actor>, q: &GetTenant) -> Found {
+    let missing = || not_found("organization or workspace");
+    let org_id = match q.org_id.as_str() {
+        "" if q.org_slug.is_empty() => None,
+        "" => Some(rows::read_text(tables, &keys::organization_slug(&q.org_slug))?.ok_or_else(missing)?),
+        id => Some(id.to_owned()),
+    };
+    let workspace_id = match q.workspace_id.as_str() {
+        "" if q.workspace_slug.is_empty() => None,
+        "" => {
+            let org_id = org_id.as_deref().ok_or_else(missing)?;
+            let index = keys::workspace_slug(org_id, &q.workspace_slug);
+            Some(rows::read_text(tables, &index)?.ok_or_else(missing)?)
+        }
+        id => Some(id.to_owned()),
+    };
+    let workspace: Option<Workspace> = match workspace_id {
+        Some(id) => Some(rows::read(tables, &keys::workspace(&id))?.ok_or_else(missing)?),
+        None => None,
+    };
+    let org_id = org_id
+        .or_else(|| workspace.as_ref().map(|w| w.org_id.clone()))
+        .ok_or_else(missing)?;
+    if workspace.as_ref().is_some_and(|w| w.org_id != org_id) {
+        return Err(missing());
+    }
+    let allowed = match &workspace {
+        Some(workspace) => visibility::belongs_to(actor, &workspace.workspace_id),
+        None => visibility::operates(actor) || actor.is_some_and(|a| a.org_id == org_id),
+    };
+    let organization: Option<Organization> = rows::read(tables, &keys::organization(&org_id))?;
+    match organization {
+        Some(organization) if allowed => Ok(Outcome::Tenant(TenantView {
+            organization: Some(organization),
+            workspace,
+        })),
+        Some(_) | None => Err(missing()),
+    }
+}
+
+fn get_cluster(tables: &dyn Tables, actor: Option<&Actor>) -> Found {
+    require_operator(actor)?;
+    let cluster: ClusterRecord = rows::read(tables, &keys::cluster())?.ok_or_else(|| not_found("cluster"))?;
+    let mut nodes = Vec::new();
+    for (key, value) in rows::list(tables, &keys::nodes(), usize::MAX)? {
+        nodes.push(rows::decode(&key, value)?);
+    }
+    Ok(Outcome::Cluster(ClusterView {
+        cluster: Some(cluster),
+        nodes,
+    }))
+}
+
+fn require_operator(actor: Option<&Actor>) -> Result<(), Stop> {
+    if visibility::operates(actor) {
+        Ok(())
+    } else {
+        Err(reject(ErrorCode::PolicyDenied, "this needs an operator key"))
+    }
+}
+
+fn outbox_acked(tables: &dyn Tables, q: &OutboxAcked) -> Found {
+    let sent = rows::read_u64(tables, &keys::outbox_next(q.target_group))?.unwrap_or(1) > q.seq;
+    let waiting = rows::list(tables, &keys::outbox_upto(q.target_group, q.seq), 1)?;
+    Ok(Outcome::Acked(sent && waiting.is_empty()))
+}
+
+fn get_stats(tables: &dyn Tables, actor: Option<&Actor>) -> Found {
+    require_operator(actor)?;
+    Ok(Outcome::Stats(Stats {
+        intents: rows::read_u64(tables, &keys::intent_count())?.unwrap_or(0),
+        service_accounts: rows::read_u64(tables, &keys::account_count())?.unwrap_or(0),
+        state_hash: state_hash(tables)?,
+    }))
 }
 
 /// Log time of the last applied entry, unix milliseconds; 0 for an empty group.
 ///
 /// # Errors
 /// When storage fails.
-pub fn log_time_ms(_tables: &dyn Tables) -> Result<u64, TableError> {
-    Ok(0)
+pub fn log_time_ms(tables: &dyn Tables) -> Result<u64, TableError> {
+    Ok(rows::read_u64(tables, &keys::clock())?.unwrap_or(0))
 }
 
 /// When the earliest timer is due; `None` without timers.
 ///
 /// # Errors
 /// When storage fails.
-pub fn next_due_ms(_tables: &dyn Tables) -> Result<Option<u64>, TableError> {
-    Ok(None)
+pub fn next_due_ms(tables: &dyn Tables) -> Result<Option<u64>, TableError> {
+    let first = rows::list(tables, &keys::timers(), 1)?;
+    Ok(first.first().map(|(key, _)| keys::timer_due(key)))
 }
 
 /// The first messages waiting for each target, at most `limit` per target, in sequence order.
@@ -33,8 +355,21 @@ pub fn next_due_ms(_tables: &dyn Tables) -> Result<Option<u64>, TableError> {
 /// # Errors
 /// When storage fails.
 pub fn outbox_head(
-    _tables: &dyn Tables,
-    _limit: usize,
+    tables: &dyn Tables,
+    limit: usize,
 ) -> Result<Vec<(GroupId, Vec<OutboxMessage>)>, TableError> {
-    Ok(Vec::new())
+    let mut heads = Vec::new();
+    let mut from = Some(0);
+    while let Some(lowest) = from {
+        let first = rows::list(tables, &keys::outbox_from(lowest), 1)?;
+        let Some((key, _)) = first.first() else { break };
+        let target = keys::outbox_target(key);
+        let mut messages = Vec::new();
+        for (key, value) in rows::list(tables, &keys::outbox_upto(target, u64::MAX), limit)? {
+            messages.push(rows::decode(&key, value)?);
+        }
+        heads.push((GroupId(target), messages));
+        from = target.checked_add(1);
+    }
+    Ok(heads)
 }

@@ -42,6 +42,8 @@ pub type Changes = BTreeMap<Vec<u8>, Option<Bytes>>;
 pub struct WriteBatch<'a> {
     base: &'a dyn Tables,
     changes: Changes,
+    /// What each write replaced in `changes`, oldest first.
+    undo: Vec<(Vec<u8>, Option<Option<Bytes>>)>,
 }
 
 impl std::fmt::Debug for WriteBatch<'_> {
@@ -59,17 +61,42 @@ impl<'a> WriteBatch<'a> {
         Self {
             base,
             changes: Changes::new(),
+            undo: Vec::new(),
         }
+    }
+
+    /// A point that [`WriteBatch::roll_back`] can return to.
+    #[must_use]
+    pub fn mark(&self) -> usize {
+        self.undo.len()
+    }
+
+    /// Takes back every write since `mark`. A refused command leaves nothing behind this way.
+    pub fn roll_back(&mut self, mark: usize) {
+        while self.undo.len() > mark {
+            let Some((key, replaced)) = self.undo.pop() else {
+                return;
+            };
+            match replaced {
+                Some(change) => self.changes.insert(key, change),
+                None => self.changes.remove(&key),
+            };
+        }
+    }
+
+    fn write(&mut self, key: Vec<u8>, change: Option<Bytes>) {
+        let replaced = self.changes.insert(key.clone(), change);
+        self.undo.push((key, replaced));
     }
 
     /// Writes a row.
     pub fn put(&mut self, key: Vec<u8>, value: impl Into<Bytes>) {
-        self.changes.insert(key, Some(value.into()));
+        self.write(key, Some(value.into()));
     }
 
     /// Deletes a row; a missing one is fine.
     pub fn delete(&mut self, key: Vec<u8>) {
-        self.changes.insert(key, None);
+        self.write(key, None);
     }
 
     /// The changes, with the state hash brought up to date. Rows put back to their old value are dropped.

@@ -1,0 +1,179 @@
+//! `DeliverMessage`: a message from another group's outbox (or our own) arrives, in order and once.
+
+use crate::json::Object;
+use crate::keys;
+use crate::lifecycle;
+use crate::mailbox::require_agent;
+use crate::outbox;
+use crate::rows;
+use crate::scenario;
+use crate::timers;
+use crate::transaction::{Outcome, Stop, Transaction, done, invalid, reject};
+use baton_protocol::address::slot_of;
+use baton_protocol::proto::internal::outbox_message::Body;
+use baton_protocol::proto::internal::{
+    CancelIntent, CompletionNotice, DeliverMessage, EventDetails, StartStep, Status, StepFinished, Thread,
+    TimelineEntry, TimerKind,
+};
+use baton_protocol::{ErrorCode, IntentId};
+use bytes::Bytes;
+use xxhash_rust::xxh3::xxh3_128;
+
+pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &DeliverMessage) -> Outcome {
+    let message = command
+        .message
+        .as_ref()
+        .ok_or_else(|| invalid("the message is missing"))?;
+    if message.target_group != tx.ctx.group.0 {
+        return Err(invalid(format!(
+            "message is for group {}, this is group {}",
+            message.target_group, tx.ctx.group
+        )));
+    }
+    let next_key = keys::inbound(message.source_group);
+    let expected = rows::read_u64(&*tx.tables, &next_key)?.unwrap_or(1);
+    if message.seq < expected {
+        return Ok(done());
+    }
+    if message.seq > expected {
+        return Err(reject(
+            ErrorCode::OutOfOrder,
+            format!(
+                "message {} came before message {expected}; send that first",
+                message.seq
+            ),
+        ));
+    }
+    rows::write_u64(tx.tables, next_key, expected.saturating_add(1));
+    // A message that cannot be used is consumed all the same: it must not hold up those behind it.
+    let _refused = tx.atomically(|tx| receive(tx, message.body.as_ref()))?;
+    Ok(done())
+}
+
+fn receive(tx: &mut Transaction<'_, '_>, body: Option<&Body>) -> Result<(), Stop> {
+    match body {
+        Some(Body::StartStep(message)) => start_step(tx, message),
+        Some(Body::StepFinished(message)) => scenario::step_finished(tx, message),
+        Some(Body::Completion(message)) => complete(tx, message),
+        Some(Body::Cancel(message)) => cancel(tx, message),
+        None => Ok(()),
+    }
+}
+
+fn start_step(tx: &mut Transaction<'_, '_>, message: &StartStep) -> Result<(), Stop> {
+    let Some(intent) = &message.intent else {
+        return Ok(());
+    };
+    let created = tx.atomically(|tx| {
+        let id = IntentId::from_slice(&intent.intent_id)
+            .ok_or_else(|| invalid("step intent id must have 16 bytes"))?;
+        tx.require_slot(id.slot())?;
+        require_agent(intent.to_agent.as_ref(), "to_agent")?;
+        if rows::intent(&*tx.tables, id)?.is_none() {
+            lifecycle::create(tx, intent.clone(), message.payload.as_ref())?;
+        }
+        Ok(())
+    })?;
+    match created {
+        Ok(()) => Ok(()),
+        Err(rejection) => refuse_step(tx, message, rejection.message),
+    }
+}
+
+/// Tells the parent that its step could not be placed.
+fn refuse_step(tx: &mut Transaction<'_, '_>, message: &StartStep, reason: String) -> Result<(), Stop> {
+    let Some((intent, step)) = message.intent.as_ref().and_then(|i| Some((i, i.step.as_ref()?))) else {
+        return Ok(());
+    };
+    let Some(parent) = IntentId::from_slice(&step.parent_intent_id) else {
+        return Ok(());
+    };
+    let finished = StepFinished {
+        parent_intent_id: step.parent_intent_id.clone(),
+        step_id: step.step_id.clone(),
+        run: step.run,
+        step_intent_id: intent.intent_id.clone(),
+        status: Status::Failed.into(),
+        reason,
+        ..StepFinished::default()
+    };
+    outbox::send(tx, tx.group_of(parent.slot()), Body::StepFinished(finished))?;
+    Ok(())
+}
+
+fn cancel(tx: &mut Transaction<'_, '_>, message: &CancelIntent) -> Result<(), Stop> {
+    let Some(id) = IntentId::from_slice(&message.intent_id) else {
+        return Ok(());
+    };
+    let Some(mut intent) = rows::intent(&*tx.tables, id)?.filter(|i| !i.status().is_terminal()) else {
+        return Ok(());
+    };
+    let details = EventDetails {
+        reason: message.reason.clone(),
+        ..EventDetails::default()
+    };
+    lifecycle::finish(tx, &mut intent, Status::Canceled, &message.actor, details)?;
+    Ok(())
+}
+
+/// Puts the completion in the inbox of whoever asked for it.
+fn complete(tx: &mut Transaction<'_, '_>, notice: &CompletionNotice) -> Result<(), Stop> {
+    let owner = require_agent(notice.owner.as_ref(), "owner")?;
+    let id =
+        IntentId::from_slice(&notice.intent_id).ok_or_else(|| invalid("intent id must have 16 bytes"))?;
+    let key = keys::thread(owner, id.as_bytes());
+    let stored: Option<Thread> = rows::read(&*tx.tables, &key)?;
+    let mut thread = stored.unwrap_or_else(|| Thread {
+        thread_id: notice.intent_id.clone(),
+        intent_id: notice.intent_id.clone(),
+        owner: Some(owner.clone()),
+        from_agent: notice.from_agent.clone(),
+        to_agent: notice.to_agent.clone(),
+        created_at_ms: tx.now_ms,
+        ..Thread::default()
+    });
+    thread.status = "done".into();
+    thread.updated_at_ms = tx.now_ms;
+    thread.timeline.push(TimelineEntry {
+        event_id: event_id(id, &owner.key, "intent_completion_delivered"),
+        event_type: "intent_completion_delivered".into(),
+        actor: "gateway".into(),
+        at_ms: tx.now_ms,
+        details: completion_details(id, notice).into(),
+    });
+    rows::write(tx.tables, key, &thread);
+    let due_ms = tx.now_ms.saturating_add(tx.ctx.settings.terminal_retention_ms);
+    let subject = [id.as_bytes().as_slice(), owner.key.as_bytes()].concat();
+    timers::add(
+        tx,
+        due_ms,
+        slot_of(owner),
+        TimerKind::ThreadRetention,
+        &subject,
+        tx.now_ms,
+    );
+    Ok(())
+}
+
+fn completion_details(id: IntentId, notice: &CompletionNotice) -> Vec<u8> {
+    let details = Object::new()
+        .string("type", "intent_completion")
+        .string("intent_id", &id.to_string())
+        .string("status", notice.status().wire_name());
+    match &notice.result {
+        Some(result) if result.content_type.is_empty() => details.document("result", &result.data).finish(),
+        Some(_) | None => details.finish(),
+    }
+}
+
+/// Id of a timeline entry: the same on every replica, different for every owner and kind.
+pub(crate) fn event_id(id: IntentId, owner_key: &str, kind: &str) -> Bytes {
+    let hashed = [
+        id.as_bytes().as_slice(),
+        owner_key.as_bytes(),
+        b"|",
+        kind.as_bytes(),
+    ]
+    .concat();
+    Bytes::copy_from_slice(&xxh3_128(&hashed).to_be_bytes())
+}

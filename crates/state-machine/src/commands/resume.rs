@@ -1,0 +1,199 @@
+//! `ResumeIntent`: an agent hands in its result, or a caller steers the intent.
+
+use crate::controls;
+use crate::idempotency;
+use crate::lifecycle::{self, Entry};
+use crate::mailbox;
+use crate::rows;
+use crate::scenario;
+use crate::transaction::{Outcome, Stop, Transaction, invalid, reject};
+use crate::visibility::{self, Operation};
+use baton_protocol::address::{is_agent_core, slot_of};
+use baton_protocol::proto::internal::resume_intent::Kind;
+use baton_protocol::proto::internal::step_state::Phase;
+use baton_protocol::proto::internal::{
+    AgentRef, EventDetails, EventType, Intent, KeyKind, ResumeIntent, Status, StepFinished, WaitingReason,
+};
+use baton_protocol::{ErrorCode, IntentId};
+use bytes::Bytes;
+
+pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &ResumeIntent) -> Outcome {
+    let actor = command.actor.as_ref();
+    let (id, intent) = visibility::load(&*tx.tables, actor, &command.intent_id, Operation::Resume)?;
+    let claim = command.idempotency.as_ref();
+    idempotency::once(tx, id.slot(), claim, &Bytes::new(), |tx| {
+        lifecycle::require_open(&intent)?;
+        controls::require_generation(&intent, command.expected_policy_generation)?;
+        match command.kind() {
+            Kind::Unspecified => Err(invalid("resume kind is missing")),
+            Kind::Result => result(tx, intent, command),
+            Kind::ControlOrResult if visibility::is_handler(actor, &intent) => result(tx, intent, command),
+            Kind::ControlOrResult => control(tx, intent, command, true),
+            Kind::Control => control(tx, intent, command, command.approve),
+        }
+    })
+}
+
+fn details(command: &ResumeIntent) -> (Status, EventDetails) {
+    let body = command.result.clone();
+    if command.fail {
+        let details = EventDetails {
+            error: body,
+            reason: command.reason.clone(),
+            ..EventDetails::default()
+        };
+        (Status::Failed, details)
+    } else {
+        let details = EventDetails {
+            result: body,
+            ..EventDetails::default()
+        };
+        (Status::Completed, details)
+    }
+}
+
+fn result(tx: &mut Transaction<'_, '_>, mut intent: Intent, command: &ResumeIntent) -> Outcome {
+    if intent.scenario_parent {
+        return step_result(tx, intent, command);
+    }
+    let finished = hand_in(tx, &mut intent, command)?;
+    Ok(lifecycle::transitioned(
+        intent,
+        Some(finished.event),
+        true,
+        finished.completion,
+    ))
+}
+
+fn hand_in(
+    tx: &mut Transaction<'_, '_>,
+    intent: &mut Intent,
+    command: &ResumeIntent,
+) -> Result<lifecycle::Finished, Stop> {
+    let actor = visibility::label(command.actor.as_ref());
+    lifecycle::start_work(tx, intent, actor)?;
+    let (status, details) = details(command);
+    lifecycle::finish(tx, intent, status, actor, details)
+}
+
+/// A result for the parent of a scenario is a result for the step that runs. A late duplicate of an earlier step's
+/// agent must not end the whole scenario, so anybody else is refused.
+fn step_result(tx: &mut Transaction<'_, '_>, mut parent: Intent, command: &ResumeIntent) -> Outcome {
+    let actor = command.actor.as_ref();
+    let administers = actor
+        .is_none_or(|a| a.acting_for.is_none() && matches!(a.kind(), KeyKind::Operator | KeyKind::Workspace));
+    if !administers && !visibility::is_handler(actor, &parent) {
+        return Err(reject(
+            ErrorCode::Conflict,
+            "the scenario waits for another agent; resolve the intent to end it",
+        ));
+    }
+    let parent_id = rows::id_of(&parent)?;
+    let mut progress = rows::scenario(&*tx.tables, parent_id)?.unwrap_or_default();
+    let outcome = match scenario::current(&progress) {
+        Some((step, state)) if state.phase() == Phase::Running => {
+            let (status, details) = details(command);
+            StepFinished {
+                parent_intent_id: parent.intent_id.clone(),
+                step_id: step.step_id.clone(),
+                run: state.run,
+                step_intent_id: state.step_intent_id.clone(),
+                status: status.into(),
+                result: details.result.or(details.error),
+                reason: details.reason,
+                ..StepFinished::default()
+            }
+        }
+        Some(_) | None => {
+            return Err(reject(
+                ErrorCode::Conflict,
+                "no step of this scenario is running; wait for its next attempt",
+            ));
+        }
+    };
+    let completion = scenario::record(tx, &mut parent, &mut progress, &outcome)?;
+    end_step_intent(tx, &outcome.step_intent_id, command)?;
+    let event = rows::event(&*tx.tables, parent_id, parent.last_seq)?;
+    Ok(lifecycle::transitioned(parent, event, true, completion))
+}
+
+/// The step intent behind a result that came in through the parent ends with it: here, or by message elsewhere.
+/// What it reports to its parent is old news by then.
+fn end_step_intent(
+    tx: &mut Transaction<'_, '_>,
+    step_intent_id: &Bytes,
+    command: &ResumeIntent,
+) -> Result<(), Stop> {
+    if let Some(id) = IntentId::from_slice(step_intent_id)
+        && let Some(mut step) = rows::intent(&*tx.tables, id)?
+    {
+        if !step.status().is_terminal() {
+            hand_in(tx, &mut step, command)?;
+        }
+        return Ok(());
+    }
+    let actor = visibility::label(command.actor.as_ref());
+    scenario::send_cancel(
+        tx,
+        step_intent_id.clone(),
+        "result came in through the parent intent",
+        actor,
+    )
+}
+
+fn control(
+    tx: &mut Transaction<'_, '_>,
+    mut intent: Intent,
+    command: &ResumeIntent,
+    approve: bool,
+) -> Outcome {
+    if !approve {
+        return Ok(lifecycle::transitioned(intent, None, false, None));
+    }
+    intent.policy_generation = intent.policy_generation.saturating_add(1);
+    let actor = visibility::label(command.actor.as_ref());
+    let event = match command.next_handler.as_ref() {
+        Some(next) => Some(transfer(tx, &mut intent, next, actor, &command.reason)?),
+        None => lifecycle::start_work(tx, &mut intent, actor)?,
+    };
+    intent.updated_at_ms = tx.now_ms;
+    lifecycle::save(tx, &intent)?;
+    Ok(lifecycle::transitioned(intent, event, true, None))
+}
+
+/// Hands the intent to another agent. The caller saves the header.
+fn transfer(
+    tx: &mut Transaction<'_, '_>,
+    intent: &mut Intent,
+    next: &AgentRef,
+    actor: &str,
+    reason: &str,
+) -> Result<baton_protocol::proto::internal::Event, Stop> {
+    let next = mailbox::require_agent(Some(next), "next_handler")?;
+    if intent.scenario_parent {
+        return Err(invalid(
+            "a scenario cannot be transferred; transfer its step intent",
+        ));
+    }
+    if !is_agent_core(next) && tx.group_of(slot_of(next)) != tx.ctx.group {
+        return Err(reject(
+            ErrorCode::NotImplemented,
+            "next_handler lives in another group, which is not supported yet; submit a new intent to it",
+        ));
+    }
+    mailbox::remove(tx, intent)?;
+    intent.handler = Some(next.clone());
+    intent.pending_with = Some(lifecycle::pending_with(next, ""));
+    let entry = Entry::new(EventType::Transfer, Status::Waiting, actor)
+        .waiting(WaitingReason::Agent)
+        .details(EventDetails {
+            next_handler: next.address.clone(),
+            reason: reason.to_owned(),
+            ..EventDetails::default()
+        });
+    let event = lifecycle::append(tx, intent, entry)?;
+    if mailbox::is_deliverable(intent) {
+        mailbox::enqueue(tx, intent)?;
+    }
+    Ok(event)
+}

@@ -1,0 +1,45 @@
+//! `UpdateServiceAccount`: changes settings; deleting revokes every key of the account.
+
+use crate::commands::create_service_account::account_reply;
+use crate::keys;
+use crate::rows;
+use crate::tenants;
+use crate::transaction::{Outcome, Transaction, reject};
+use baton_protocol::ErrorCode;
+use baton_protocol::proto::internal::{AccountStatus, UpdateServiceAccount};
+
+pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &UpdateServiceAccount) -> Outcome {
+    tx.require_meta()?;
+    let mut account =
+        tenants::managed_account(&*tx.tables, command.actor.as_ref(), &command.service_account_id)?;
+    let status = command.status();
+    if account.status() == AccountStatus::Deleted {
+        if status == AccountStatus::Deleted {
+            return Ok(account_reply(account));
+        }
+        return Err(reject(
+            ErrorCode::Conflict,
+            "service account is deleted; create a new one",
+        ));
+    }
+    let set = |field: &mut String, value: &Option<String>| {
+        if let Some(value) = value {
+            field.clone_from(value);
+        }
+    };
+    set(&mut account.delivery_mode, &command.delivery_mode);
+    set(&mut account.callback_url, &command.callback_url);
+    set(&mut account.display_name, &command.display_name);
+    set(&mut account.description, &command.description);
+    account.updated_at_ms = tx.now_ms;
+    if status != AccountStatus::Unspecified {
+        account.status = status.into();
+    }
+    if status == AccountStatus::Deleted {
+        tenants::revoke_all_keys(tx, &account.service_account_id)?;
+        tenants::unlist_account(tx, &account)?;
+    }
+    rows::write(tx.tables, keys::account(&account.service_account_id), &account);
+    tx.note_meta(None);
+    Ok(account_reply(account))
+}

@@ -1,0 +1,460 @@
+//! Keys of every row: one byte of table, the slot (u16, big-endian), then the id, so that a group can be split
+//! by slot. Rows that are ordered across the slots of a group carry [`GROUP_WIDE`] in place of the slot.
+//!
+//! | Tag | Table | Key after tag | Value |
+//! |---|---|---|---|
+//! | 00 | state hash | | u64 |
+//! | 01 | clock | wide | u64, log time |
+//! | 02 | feature level | wide | u64 |
+//! | 03 | intent count | wide | u64 |
+//! | 10 | intents | slot, intent id | `Intent` |
+//! | 11 | payloads | slot, intent id | `Payload` |
+//! | 12 | events | slot, intent id, seq u32 | `Event` (from seq 4 on) |
+//! | 13 | agents | slot, agent key | `AgentState` |
+//! | 14 | mailbox | slot, len u16, agent key, cursor u64 | `MailboxEntry` |
+//! | 15 | recipients | slot, len u16, agent key, inverted intent id (newest first) | empty |
+//! | 16 | timers | wide, due u64, slot, kind u8, subject | `Timer` |
+//! | 17 | idempotency | slot, key hash | `IdempotencyRecord` |
+//! | 18 | outbox | wide, target u32, seq u64 | `OutboxMessage` |
+//! | 19 | outbox next | wide, target u32 | u64 |
+//! | 1a | inbound next | wide, source u32 | u64 |
+//! | 1b | commands | wide, command id | `CommandRecord` |
+//! | 1c | commands by time | wide, applied u64, command id | empty |
+//! | 1d | threads | slot of owner, len u16, owner key, thread id | `Thread` |
+//! | 1e | scenarios | slot, parent id | `Scenario` |
+//! | 80 | cluster | | `ClusterRecord` |
+//! | 81 | nodes | node id u64 | `NodeRecord` |
+//! | 82 | organizations | org id | `Organization` |
+//! | 83 | organization slugs | slug | org id |
+//! | 84 | workspaces | workspace id | `Workspace` |
+//! | 85 | workspace slugs | len u16, org id, slug | workspace id |
+//! | 86 | service accounts | account id | `ServiceAccount` |
+//! | 87 | account addresses | address | account id |
+//! | 88 | account names | len u16, workspace id, name | account id |
+//! | 89 | accounts of a workspace | len u16, workspace id, account id | empty |
+//! | 8a | keys | SHA-256 of the token | `ApiKey` |
+//! | 8b | keys of an account | len u16, account id, key id | SHA-256 of the token |
+//! | 8c | account count | | u64 |
+//!
+//! Tags from 80 on exist in the meta group only, which is never split.
+
+use crate::tables::prefix_end;
+use baton_protocol::address::slot_of;
+use baton_protocol::proto::internal::{AgentRef, TimerKind};
+use baton_protocol::{IntentId, Slot};
+
+/// Stands where a slot stands in the keys of rows that are ordered over the whole group.
+pub(crate) const GROUP_WIDE: u16 = u16::MAX;
+
+const CLOCK: u8 = 0x01;
+const FEATURE_LEVEL: u8 = 0x02;
+const INTENT_COUNT: u8 = 0x03;
+const INTENT: u8 = 0x10;
+const PAYLOAD: u8 = 0x11;
+const EVENT: u8 = 0x12;
+const AGENT: u8 = 0x13;
+const MAILBOX: u8 = 0x14;
+const RECIPIENT: u8 = 0x15;
+const TIMER: u8 = 0x16;
+const IDEMPOTENCY: u8 = 0x17;
+const OUTBOX: u8 = 0x18;
+const OUTBOX_NEXT: u8 = 0x19;
+const INBOUND: u8 = 0x1a;
+const COMMAND: u8 = 0x1b;
+const COMMAND_TIME: u8 = 0x1c;
+const THREAD: u8 = 0x1d;
+const SCENARIO: u8 = 0x1e;
+const CLUSTER: u8 = 0x80;
+const NODE: u8 = 0x81;
+const ORGANIZATION: u8 = 0x82;
+const ORGANIZATION_SLUG: u8 = 0x83;
+const WORKSPACE: u8 = 0x84;
+const WORKSPACE_SLUG: u8 = 0x85;
+const ACCOUNT: u8 = 0x86;
+const ACCOUNT_ADDRESS: u8 = 0x87;
+const ACCOUNT_NAME: u8 = 0x88;
+const WORKSPACE_ACCOUNT: u8 = 0x89;
+const KEY: u8 = 0x8a;
+const ACCOUNT_KEY: u8 = 0x8b;
+const ACCOUNT_COUNT: u8 = 0x8c;
+
+/// Half-open range of keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Range {
+    pub(crate) from: Vec<u8>,
+    pub(crate) to: Vec<u8>,
+}
+
+impl Range {
+    fn of(prefix: Vec<u8>) -> Self {
+        Self {
+            to: prefix_end(&prefix),
+            from: prefix,
+        }
+    }
+}
+
+fn row(tag: u8, slot: u16, parts: &[&[u8]]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(3 + parts.iter().map(|p| p.len()).sum::<usize>());
+    key.push(tag);
+    key.extend_from_slice(&slot.to_be_bytes());
+    parts.iter().for_each(|p| key.extend_from_slice(p));
+    key
+}
+
+fn meta(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let mut key = vec![tag];
+    parts.iter().for_each(|p| key.extend_from_slice(p));
+    key
+}
+
+/// Length prefix of a text, so that one owner's rows are never a prefix of another's.
+fn len(text: &str) -> [u8; 2] {
+    u16::try_from(text.len()).unwrap_or(u16::MAX).to_be_bytes()
+}
+
+/// The slot an idempotency record lives in when it belongs to no existing intent: the top 12 bits of its hash.
+#[must_use]
+pub fn idempotency_slot(key_hash: &[u8]) -> Slot {
+    let byte = |i: usize| u16::from(key_hash.get(i).copied().unwrap_or(0));
+    Slot::from_bits(byte(0) << 4 | byte(1) >> 4)
+}
+
+pub(crate) fn clock() -> Vec<u8> {
+    row(CLOCK, GROUP_WIDE, &[])
+}
+
+pub(crate) fn feature_level() -> Vec<u8> {
+    row(FEATURE_LEVEL, GROUP_WIDE, &[])
+}
+
+pub(crate) fn intent_count() -> Vec<u8> {
+    row(INTENT_COUNT, GROUP_WIDE, &[])
+}
+
+pub(crate) fn intent(id: IntentId) -> Vec<u8> {
+    row(INTENT, id.slot().number(), &[id.as_bytes()])
+}
+
+pub(crate) fn payload(id: IntentId) -> Vec<u8> {
+    row(PAYLOAD, id.slot().number(), &[id.as_bytes()])
+}
+
+pub(crate) fn event(id: IntentId, seq: u32) -> Vec<u8> {
+    row(EVENT, id.slot().number(), &[id.as_bytes(), &seq.to_be_bytes()])
+}
+
+/// Events of one intent with `seq > since`.
+pub(crate) fn events_after(id: IntentId, since: u32) -> Range {
+    let all = Range::of(row(EVENT, id.slot().number(), &[id.as_bytes()]));
+    Range {
+        from: event(id, since.saturating_add(1)),
+        to: all.to,
+    }
+}
+
+pub(crate) fn agent(agent: &AgentRef) -> Vec<u8> {
+    row(AGENT, slot_of(agent).number(), &[agent.key.as_bytes()])
+}
+
+pub(crate) fn mailbox(agent: &AgentRef, cursor: u64) -> Vec<u8> {
+    let mut key = mailbox_prefix(agent);
+    key.extend_from_slice(&cursor.to_be_bytes());
+    key
+}
+
+fn mailbox_prefix(agent: &AgentRef) -> Vec<u8> {
+    let key = &agent.key;
+    row(MAILBOX, slot_of(agent).number(), &[&len(key), key.as_bytes()])
+}
+
+/// Entries of one mailbox with `cursor > since`.
+pub(crate) fn mailbox_after(agent: &AgentRef, since: u64) -> Range {
+    Range {
+        from: mailbox(agent, since.saturating_add(1)),
+        to: prefix_end(&mailbox_prefix(agent)),
+    }
+}
+
+/// Cursor of a mailbox row.
+pub(crate) fn cursor_of(key: &[u8]) -> u64 {
+    tail_u64(key)
+}
+
+pub(crate) fn recipient(agent: &AgentRef, id: IntentId) -> Vec<u8> {
+    let mut key = recipients(agent).from;
+    key.extend(id.as_bytes().iter().map(|b| !b));
+    key
+}
+
+pub(crate) fn recipients(agent: &AgentRef) -> Range {
+    let key = &agent.key;
+    Range::of(row(
+        RECIPIENT,
+        slot_of(agent).number(),
+        &[&len(key), key.as_bytes()],
+    ))
+}
+
+/// Intent id of a recipient row.
+pub(crate) fn recipient_intent(key: &[u8]) -> Option<IntentId> {
+    let inverted = key.get(key.len().checked_sub(16)?..)?;
+    let bytes: Vec<u8> = inverted.iter().map(|b| !b).collect();
+    IntentId::from_slice(&bytes)
+}
+
+pub(crate) fn timer(due_ms: u64, slot: Slot, kind: TimerKind, subject: &[u8]) -> Vec<u8> {
+    let kind = u8::try_from(kind as i32).unwrap_or(0);
+    row(
+        TIMER,
+        GROUP_WIDE,
+        &[
+            &due_ms.to_be_bytes(),
+            &slot.number().to_be_bytes(),
+            &[kind],
+            subject,
+        ],
+    )
+}
+
+pub(crate) fn timers() -> Range {
+    Range::of(row(TIMER, GROUP_WIDE, &[]))
+}
+
+/// Timers due at `now_ms` or before.
+pub(crate) fn timers_due(now_ms: u64) -> Range {
+    let all = timers();
+    Range {
+        to: match now_ms.checked_add(1) {
+            Some(next) => row(TIMER, GROUP_WIDE, &[&next.to_be_bytes()]),
+            None => all.to,
+        },
+        from: all.from,
+    }
+}
+
+/// Due time of a timer row.
+pub(crate) fn timer_due(key: &[u8]) -> u64 {
+    key.get(..11).map_or(0, tail_u64)
+}
+
+/// Slot of a timer row.
+pub(crate) fn timer_slot(key: &[u8]) -> Slot {
+    let byte = |i: usize| u16::from(key.get(i).copied().unwrap_or(0));
+    Slot::from_bits(byte(11) << 8 | byte(12))
+}
+
+pub(crate) fn idempotency(slot: Slot, key_hash: &[u8]) -> Vec<u8> {
+    row(IDEMPOTENCY, slot.number(), &[key_hash])
+}
+
+pub(crate) fn outbox(target: u32, seq: u64) -> Vec<u8> {
+    row(OUTBOX, GROUP_WIDE, &[&target.to_be_bytes(), &seq.to_be_bytes()])
+}
+
+pub(crate) fn outbox_from(target: u32) -> Range {
+    Range {
+        from: outbox(target, 0),
+        to: prefix_end(&row(OUTBOX, GROUP_WIDE, &[])),
+    }
+}
+
+/// Target of an outbox row.
+pub(crate) fn outbox_target(key: &[u8]) -> u32 {
+    key.get(3..7)
+        .and_then(|part| <[u8; 4]>::try_from(part).ok())
+        .map_or(0, u32::from_be_bytes)
+}
+
+/// Messages to `target` with `seq <= upto`.
+pub(crate) fn outbox_upto(target: u32, upto: u64) -> Range {
+    Range {
+        from: outbox(target, 0),
+        to: match upto.checked_add(1) {
+            Some(next) => outbox(target, next),
+            None => prefix_end(&row(OUTBOX, GROUP_WIDE, &[&target.to_be_bytes()])),
+        },
+    }
+}
+
+pub(crate) fn outbox_next(target: u32) -> Vec<u8> {
+    row(OUTBOX_NEXT, GROUP_WIDE, &[&target.to_be_bytes()])
+}
+
+pub(crate) fn inbound(source: u32) -> Vec<u8> {
+    row(INBOUND, GROUP_WIDE, &[&source.to_be_bytes()])
+}
+
+pub(crate) fn command(command_id: &[u8]) -> Vec<u8> {
+    row(COMMAND, GROUP_WIDE, &[command_id])
+}
+
+pub(crate) fn command_time(applied_at_ms: u64, command_id: &[u8]) -> Vec<u8> {
+    row(
+        COMMAND_TIME,
+        GROUP_WIDE,
+        &[&applied_at_ms.to_be_bytes(), command_id],
+    )
+}
+
+/// Command ids applied before `before_ms`.
+pub(crate) fn commands_before(before_ms: u64) -> Range {
+    Range {
+        from: row(COMMAND_TIME, GROUP_WIDE, &[]),
+        to: row(COMMAND_TIME, GROUP_WIDE, &[&before_ms.to_be_bytes()]),
+    }
+}
+
+/// Command id of a row of "commands by time".
+pub(crate) fn command_of_time(key: &[u8]) -> &[u8] {
+    key.get(11..).unwrap_or_default()
+}
+
+pub(crate) fn thread(owner: &AgentRef, thread_id: &[u8]) -> Vec<u8> {
+    thread_of(slot_of(owner), &owner.key, thread_id)
+}
+
+pub(crate) fn thread_of(slot: Slot, owner_key: &str, thread_id: &[u8]) -> Vec<u8> {
+    row(
+        THREAD,
+        slot.number(),
+        &[&len(owner_key), owner_key.as_bytes(), thread_id],
+    )
+}
+
+pub(crate) fn threads(owner: &AgentRef) -> Range {
+    Range::of(thread(owner, &[]))
+}
+
+pub(crate) fn scenario(parent: IntentId) -> Vec<u8> {
+    row(SCENARIO, parent.slot().number(), &[parent.as_bytes()])
+}
+
+pub(crate) fn cluster() -> Vec<u8> {
+    meta(CLUSTER, &[])
+}
+
+pub(crate) fn node(node_id: u64) -> Vec<u8> {
+    meta(NODE, &[&node_id.to_be_bytes()])
+}
+
+pub(crate) fn nodes() -> Range {
+    Range::of(meta(NODE, &[]))
+}
+
+pub(crate) fn organization(org_id: &str) -> Vec<u8> {
+    meta(ORGANIZATION, &[org_id.as_bytes()])
+}
+
+pub(crate) fn organization_slug(slug: &str) -> Vec<u8> {
+    meta(ORGANIZATION_SLUG, &[slug.as_bytes()])
+}
+
+pub(crate) fn workspace(workspace_id: &str) -> Vec<u8> {
+    meta(WORKSPACE, &[workspace_id.as_bytes()])
+}
+
+pub(crate) fn workspace_slug(org_id: &str, slug: &str) -> Vec<u8> {
+    meta(
+        WORKSPACE_SLUG,
+        &[&len(org_id), org_id.as_bytes(), slug.as_bytes()],
+    )
+}
+
+pub(crate) fn account(account_id: &str) -> Vec<u8> {
+    meta(ACCOUNT, &[account_id.as_bytes()])
+}
+
+pub(crate) fn accounts() -> Range {
+    Range::of(meta(ACCOUNT, &[]))
+}
+
+pub(crate) fn account_address(address: &str) -> Vec<u8> {
+    meta(ACCOUNT_ADDRESS, &[address.as_bytes()])
+}
+
+pub(crate) fn account_name(workspace_id: &str, name: &str) -> Vec<u8> {
+    meta(
+        ACCOUNT_NAME,
+        &[&len(workspace_id), workspace_id.as_bytes(), name.as_bytes()],
+    )
+}
+
+pub(crate) fn workspace_account(workspace_id: &str, account_id: &str) -> Vec<u8> {
+    meta(
+        WORKSPACE_ACCOUNT,
+        &[&len(workspace_id), workspace_id.as_bytes(), account_id.as_bytes()],
+    )
+}
+
+pub(crate) fn workspace_accounts(workspace_id: &str) -> Range {
+    Range::of(workspace_account(workspace_id, ""))
+}
+
+/// Account id of a row of "accounts of a workspace".
+pub(crate) fn account_of_workspace<'k>(key: &'k [u8], workspace_id: &str) -> &'k [u8] {
+    key.get(3 + workspace_id.len()..).unwrap_or_default()
+}
+
+pub(crate) fn api_key(token_sha256: &[u8]) -> Vec<u8> {
+    meta(KEY, &[token_sha256])
+}
+
+pub(crate) fn account_key(account_id: &str, key_id: &str) -> Vec<u8> {
+    meta(
+        ACCOUNT_KEY,
+        &[&len(account_id), account_id.as_bytes(), key_id.as_bytes()],
+    )
+}
+
+pub(crate) fn account_keys(account_id: &str) -> Range {
+    Range::of(account_key(account_id, ""))
+}
+
+pub(crate) fn account_count() -> Vec<u8> {
+    meta(ACCOUNT_COUNT, &[])
+}
+
+fn tail_u64(key: &[u8]) -> u64 {
+    key.len()
+        .checked_sub(8)
+        .and_then(|at| <[u8; 8]>::try_from(&key[at..]).ok())
+        .map_or(0, u64::from_be_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shard_rows_begin_with_tag_and_slot() {
+        let id = IntentId::new(1, Slot::new(0x123).unwrap(), 9);
+        let agent_ref = AgentRef {
+            key: "agent://a/b/cc".into(),
+            ..AgentRef::default()
+        };
+        let slot = slot_of(&agent_ref).number().to_be_bytes();
+        for key in [intent(id), payload(id), event(id, 4), scenario(id)] {
+            assert_eq!(key[1..3], [0x01, 0x23]);
+        }
+        for key in [
+            agent(&agent_ref),
+            mailbox(&agent_ref, 7),
+            recipient(&agent_ref, id),
+            thread(&agent_ref, id.as_bytes()),
+        ] {
+            assert_eq!(key[1..3], slot);
+        }
+        assert_eq!(cursor_of(&mailbox(&agent_ref, 7)), 7);
+        assert_eq!(recipient_intent(&recipient(&agent_ref, id)), Some(id));
+        let due = timer(5, id.slot(), TimerKind::Deadline, id.as_bytes());
+        assert_eq!(timer_slot(&due), id.slot());
+        assert!(due >= timers_due(5).from && due < timers_due(5).to && due >= timers_due(4).to);
+    }
+
+    #[test]
+    fn idempotency_slot_is_the_top_of_the_hash() {
+        assert_eq!(idempotency_slot(&[0xab, 0xcd, 0xef]).number(), 0xabc);
+        assert_eq!(idempotency_slot(&[]).number(), 0);
+    }
+}

@@ -1,0 +1,370 @@
+//! The life of an intent: birth, transitions, the end, and removal after retention.
+
+use crate::keys;
+use crate::mailbox;
+use crate::outbox;
+use crate::rows;
+use crate::scenario;
+use crate::timers;
+use crate::transaction::{Stop, Transaction, reject, reply};
+use baton_protocol::address::{is_agent_core, slot_of};
+use baton_protocol::proto::internal::pending_with::Kind;
+use baton_protocol::proto::internal::{
+    AgentRef, CompletionNotice, CompletionQueued, Event, EventDetails, EventType, Intent, Payload,
+    PendingWith, Reply, Status, StepFinished, TimerKind, Transitioned, WaitingReason, outbox_message,
+    reply as outcome,
+};
+use baton_protocol::{ErrorCode, IntentId};
+
+/// Events of a submit. They are expanded from the header, never stored.
+pub(crate) const BIRTH_EVENTS: u32 = 3;
+/// Results up to this size travel with the completion notice.
+const NOTICE_RESULT_BYTES_MAX: usize = 64 * 1024;
+/// `actor` of events that a gateway causes.
+const GATEWAY: &str = "gateway";
+/// `actor` of events that timers and failed deliveries cause.
+pub(crate) const SCHEDULER: &str = "scheduler";
+
+/// The first three events of an intent: created, submitted, delivered.
+#[must_use]
+pub fn birth_events(intent: &Intent) -> Vec<Event> {
+    let sender = if intent.from_agent.is_empty() {
+        &intent.submitted_by
+    } else {
+        &intent.from_agent
+    };
+    let event = |seq, kind: EventType, status: Status, actor: &str| Event {
+        intent_id: intent.intent_id.clone(),
+        seq,
+        r#type: kind.into(),
+        status: status.into(),
+        actor: actor.to_owned(),
+        at_ms: intent.created_at_ms,
+        ..Event::default()
+    };
+    let mut delivered = event(3, EventType::Delivered, Status::Delivered, GATEWAY);
+    if let Some(agent) = &intent.to_agent {
+        delivered.handler = agent.address.clone();
+        delivered.pending_with = Some(pending_with(agent, ""));
+    }
+    vec![
+        event(1, EventType::Created, Status::Created, sender),
+        event(2, EventType::Submitted, Status::Submitted, GATEWAY),
+        delivered,
+    ]
+}
+
+/// Who has to act, as clients see it.
+pub(crate) fn pending_with(agent: &AgentRef, display_name: &str) -> PendingWith {
+    let internal = is_agent_core(agent);
+    let reference = if internal {
+        "agent_core"
+    } else {
+        agent.address.as_str()
+    };
+    PendingWith {
+        kind: if internal { Kind::Internal } else { Kind::Agent }.into(),
+        r#ref: reference.to_owned(),
+        name: if display_name.is_empty() {
+            reference
+        } else {
+            display_name
+        }
+        .to_owned(),
+    }
+}
+
+/// Writes a new intent: header, payload, mailbox entry, indexes, deadline. The caller has filled in who and what.
+pub(crate) fn create(
+    tx: &mut Transaction<'_, '_>,
+    mut intent: Intent,
+    payload: Option<&Payload>,
+) -> Result<Intent, Stop> {
+    let id = rows::id_of(&intent)?;
+    intent.status = Status::Delivered.into();
+    intent.last_seq = BIRTH_EVENTS;
+    intent.created_at_ms = tx.now_ms;
+    intent.updated_at_ms = tx.now_ms;
+    intent.handler = intent.to_agent.clone();
+    intent.pending_with = intent.to_agent.as_ref().map(|a| pending_with(a, ""));
+    intent.payload_bytes = payload.map_or(0, |p| p.data.len() as u64);
+    if mailbox::is_deliverable(&intent) {
+        mailbox::enqueue(tx, &mut intent)?;
+        if let Some(agent) = &intent.to_agent {
+            tx.tables.put(keys::recipient(agent, id), Vec::new());
+        }
+    }
+    if intent.deadline_at_ms != 0 {
+        let due_ms = intent.deadline_at_ms;
+        timers::add(tx, due_ms, id.slot(), TimerKind::Deadline, id.as_bytes(), due_ms);
+    }
+    if let Some(payload) = payload {
+        rows::write(tx.tables, keys::payload(id), payload);
+    }
+    let count = rows::read_u64(&*tx.tables, &keys::intent_count())?.unwrap_or(0);
+    rows::write_u64(tx.tables, keys::intent_count(), count.saturating_add(1));
+    save(tx, &intent)?;
+    for event in birth_events(&intent) {
+        tx.push_event(event);
+    }
+    Ok(intent)
+}
+
+/// Writes the header.
+pub(crate) fn save(tx: &mut Transaction<'_, '_>, intent: &Intent) -> Result<(), Stop> {
+    let id = rows::id_of(intent)?;
+    rows::write(tx.tables, keys::intent(id), intent);
+    Ok(())
+}
+
+/// One event to append, with the status the intent has after it.
+#[derive(Debug)]
+pub(crate) struct Entry<'e> {
+    pub(crate) kind: EventType,
+    pub(crate) status: Status,
+    pub(crate) waiting: WaitingReason,
+    pub(crate) actor: &'e str,
+    pub(crate) details: Option<EventDetails>,
+}
+
+impl<'e> Entry<'e> {
+    pub(crate) fn new(kind: EventType, status: Status, actor: &'e str) -> Self {
+        Self {
+            kind,
+            status,
+            waiting: WaitingReason::Unspecified,
+            actor,
+            details: None,
+        }
+    }
+
+    pub(crate) fn waiting(mut self, reason: WaitingReason) -> Self {
+        self.waiting = reason;
+        self
+    }
+
+    pub(crate) fn details(mut self, details: EventDetails) -> Self {
+        self.details = Some(details);
+        self
+    }
+}
+
+/// Refuses any call on an intent that is over.
+pub(crate) fn require_open(intent: &Intent) -> Result<(), Stop> {
+    if intent.status().is_terminal() {
+        return Err(reject(
+            ErrorCode::IntentTerminal,
+            format!("intent is already {}", intent.status().wire_name()),
+        ));
+    }
+    Ok(())
+}
+
+/// Appends one event and moves the header with it. The caller saves the header.
+pub(crate) fn append(
+    tx: &mut Transaction<'_, '_>,
+    intent: &mut Intent,
+    entry: Entry<'_>,
+) -> Result<Event, Stop> {
+    require_open(intent)?;
+    let from = intent.status();
+    if entry.status != from && !from.may_become(entry.status) {
+        return Err(reject(
+            ErrorCode::Conflict,
+            format!(
+                "an intent cannot go from {} to {}",
+                from.wire_name(),
+                entry.status.wire_name()
+            ),
+        ));
+    }
+    let id = rows::id_of(intent)?;
+    intent.last_seq = intent.last_seq.saturating_add(1);
+    intent.status = entry.status.into();
+    intent.waiting_reason = entry.waiting.into();
+    intent.updated_at_ms = tx.now_ms;
+    let event = Event {
+        intent_id: intent.intent_id.clone(),
+        seq: intent.last_seq,
+        r#type: entry.kind.into(),
+        status: entry.status.into(),
+        waiting_reason: entry.waiting.into(),
+        handler: mailbox::holder(intent).map_or_else(String::new, |a| a.address.clone()),
+        pending_with: intent.pending_with.clone(),
+        actor: entry.actor.to_owned(),
+        at_ms: tx.now_ms,
+        details: entry.details,
+    };
+    rows::write(tx.tables, keys::event(id, event.seq), &event);
+    tx.push_event(event.clone());
+    Ok(event)
+}
+
+/// Appends `intent.in_progress` unless the intent is in progress already.
+pub(crate) fn start_work(
+    tx: &mut Transaction<'_, '_>,
+    intent: &mut Intent,
+    actor: &str,
+) -> Result<Option<Event>, Stop> {
+    if intent.status() == Status::InProgress {
+        return Ok(None);
+    }
+    append(
+        tx,
+        intent,
+        Entry::new(EventType::InProgress, Status::InProgress, actor),
+    )
+    .map(Some)
+}
+
+/// How an intent ended.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) event: Event,
+    pub(crate) completion: Option<CompletionQueued>,
+}
+
+/// Ends an intent: terminal event, mailbox and timers, completion to `reply_to` or the parent. Saves the header.
+pub(crate) fn finish(
+    tx: &mut Transaction<'_, '_>,
+    intent: &mut Intent,
+    status: Status,
+    actor: &str,
+    details: EventDetails,
+) -> Result<Finished, Stop> {
+    require_open(intent)?;
+    let id = rows::id_of(intent)?;
+    let before = intent.status();
+    let kind = EventType::for_status(status).unwrap_or(EventType::Unspecified);
+    intent.pending_with = None;
+    let event = append(tx, intent, Entry::new(kind, status, actor).details(details))?;
+    mailbox::remove(tx, intent)?;
+    if intent.deadline_at_ms != 0 {
+        timers::remove(
+            tx,
+            intent.deadline_at_ms,
+            id.slot(),
+            TimerKind::Deadline,
+            id.as_bytes(),
+        );
+    }
+    let due_ms = tx.now_ms.saturating_add(tx.ctx.settings.terminal_retention_ms);
+    timers::add(
+        tx,
+        due_ms,
+        id.slot(),
+        TimerKind::IntentRetention,
+        id.as_bytes(),
+        0,
+    );
+    let details = event.details.clone().unwrap_or_default();
+    let completion = notify_reply_to(tx, intent, &details)?;
+    notify_parent(tx, intent, before, details)?;
+    if intent.scenario_parent {
+        scenario::cancel_running_step(tx, intent, actor)?;
+    }
+    save(tx, intent)?;
+    Ok(Finished { event, completion })
+}
+
+fn notify_reply_to(
+    tx: &mut Transaction<'_, '_>,
+    intent: &mut Intent,
+    details: &EventDetails,
+) -> Result<Option<CompletionQueued>, Stop> {
+    let Some(owner) = intent.reply_to.clone() else {
+        return Ok(None);
+    };
+    let notice = CompletionNotice {
+        intent_id: intent.intent_id.clone(),
+        from_agent: intent.from_agent.clone(),
+        to_agent: mailbox::recipient_address(intent),
+        intent_type: intent.intent_type.clone(),
+        status: intent.status,
+        created_at_ms: intent.created_at_ms,
+        result: details
+            .result
+            .clone()
+            .filter(|r| r.data.len() <= NOTICE_RESULT_BYTES_MAX),
+        owner: Some(owner.clone()),
+    };
+    let target = tx.group_of(slot_of(&owner));
+    let outbox_seq = outbox::send(tx, target, outbox_message::Body::Completion(notice))?;
+    intent.completion_queued = true;
+    Ok(Some(CompletionQueued {
+        reply_to: Some(owner),
+        target_group: target.0,
+        outbox_seq,
+    }))
+}
+
+fn notify_parent(
+    tx: &mut Transaction<'_, '_>,
+    intent: &Intent,
+    before: Status,
+    details: EventDetails,
+) -> Result<(), Stop> {
+    let Some(step) = &intent.step else {
+        return Ok(());
+    };
+    let Some(parent) = IntentId::from_slice(&step.parent_intent_id) else {
+        return Ok(());
+    };
+    let exhausted =
+        intent.failed_attempts >= intent.max_delivery_attempts && details.reason == DELIVERY_FAILED;
+    // Picking up is soft state of the leader; a step that never left DELIVERED counts as not picked up.
+    let unseen = intent.status() == Status::TimedOut && before == Status::Delivered;
+    let message = StepFinished {
+        parent_intent_id: step.parent_intent_id.clone(),
+        step_id: step.step_id.clone(),
+        run: step.run,
+        step_intent_id: intent.intent_id.clone(),
+        status: intent.status,
+        result: details.result.or(details.error),
+        reason: details.reason,
+        delivery_failed: exhausted || unseen,
+        delivery_attempt: intent.failed_attempts,
+        max_delivery_attempts: intent.max_delivery_attempts,
+    };
+    let target = tx.group_of(parent.slot());
+    outbox::send(tx, target, outbox_message::Body::StepFinished(message))?;
+    Ok(())
+}
+
+/// `reason` of an intent that ran out of delivery attempts.
+pub(crate) const DELIVERY_FAILED: &str = "delivery_failed";
+
+/// Removes every row of a terminal intent.
+pub(crate) fn erase(tx: &mut Transaction<'_, '_>, id: IntentId) -> Result<(), Stop> {
+    let Some(intent) = rows::intent(&*tx.tables, id)?.filter(|i| i.status().is_terminal()) else {
+        return Ok(());
+    };
+    for seq in (BIRTH_EVENTS + 1)..=intent.last_seq {
+        tx.tables.delete(keys::event(id, seq));
+    }
+    if let Some(agent) = &intent.to_agent {
+        tx.tables.delete(keys::recipient(agent, id));
+    }
+    tx.tables.delete(keys::payload(id));
+    tx.tables.delete(keys::scenario(id));
+    tx.tables.delete(keys::intent(id));
+    let count = rows::read_u64(&*tx.tables, &keys::intent_count())?.unwrap_or(0);
+    rows::write_u64(tx.tables, keys::intent_count(), count.saturating_sub(1));
+    Ok(())
+}
+
+/// Answer of resolve, resume, controls and policy.
+pub(crate) fn transitioned(
+    intent: Intent,
+    event: Option<Event>,
+    applied: bool,
+    completion: Option<CompletionQueued>,
+) -> Reply {
+    reply(outcome::Outcome::Transitioned(Transitioned {
+        policy_generation: intent.policy_generation,
+        intent: Some(intent),
+        event,
+        applied,
+        completion,
+    }))
+}

@@ -1,0 +1,182 @@
+//! What one log entry works in: tables, log time, and everything it gives back.
+
+use crate::apply::{Applied, ApplyContext, Effect};
+use crate::tables::{TableError, WriteBatch};
+use baton_protocol::proto::internal::{Done, Event, Rejection, Reply, reply};
+use baton_protocol::{ErrorCode, GroupId, META_GROUP, Slot};
+use bytes::Bytes;
+
+/// Why a command did not go through.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// The caller's fault or bad luck: the command leaves no trace.
+    Rejected(Box<Rejection>),
+    /// Storage failed: the group stops.
+    Tables(TableError),
+}
+
+impl From<TableError> for Stop {
+    fn from(error: TableError) -> Self {
+        Self::Tables(error)
+    }
+}
+
+/// What a command answers.
+pub(crate) type Outcome = Result<Reply, Stop>;
+
+/// A refusal. Messages are lowercase, without a full stop, and name the fix.
+pub(crate) fn reject(code: ErrorCode, message: impl Into<String>) -> Stop {
+    Stop::Rejected(Box::new(Rejection {
+        code: code.number(),
+        message: message.into(),
+        existing_service_account: None,
+    }))
+}
+
+pub(crate) fn invalid(message: impl Into<String>) -> Stop {
+    reject(ErrorCode::InvalidArgument, message)
+}
+
+pub(crate) fn not_found(what: &str) -> Stop {
+    reject(ErrorCode::NotFound, format!("{what} not found"))
+}
+
+pub(crate) fn reply(outcome: reply::Outcome) -> Reply {
+    Reply {
+        replayed: false,
+        outcome: Some(outcome),
+    }
+}
+
+pub(crate) fn rejected(rejection: Rejection) -> Reply {
+    reply(reply::Outcome::Rejected(rejection))
+}
+
+pub(crate) fn done() -> Reply {
+    reply(reply::Outcome::Done(Done {}))
+}
+
+/// What an entry produced so far, beside row changes.
+#[derive(Debug, Default)]
+struct Output {
+    events: Vec<Event>,
+    effects: Vec<Effect>,
+    sends: Vec<GroupId>,
+    timer_due_ms: Option<u64>,
+}
+
+/// One log entry in progress.
+pub(crate) struct Transaction<'a, 'b> {
+    pub(crate) tables: &'a mut WriteBatch<'b>,
+    pub(crate) ctx: &'a ApplyContext,
+    /// Log time, the same for every command of the entry.
+    pub(crate) now_ms: u64,
+    output: Output,
+}
+
+impl<'a, 'b> Transaction<'a, 'b> {
+    pub(crate) fn new(tables: &'a mut WriteBatch<'b>, ctx: &'a ApplyContext, now_ms: u64) -> Self {
+        Self {
+            tables,
+            ctx,
+            now_ms,
+            output: Output::default(),
+        }
+    }
+
+    /// Runs `work` so that a rejection takes back everything it wrote, appended and asked for.
+    pub(crate) fn atomically<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, Stop>,
+    ) -> Result<Result<T, Rejection>, TableError> {
+        let mark = self.tables.mark();
+        let (events, effects, sends) = (
+            self.output.events.len(),
+            self.output.effects.len(),
+            self.output.sends.len(),
+        );
+        let timer_due_ms = self.output.timer_due_ms;
+        match work(self) {
+            Ok(value) => Ok(Ok(value)),
+            Err(Stop::Tables(error)) => Err(error),
+            Err(Stop::Rejected(rejection)) => {
+                self.tables.roll_back(mark);
+                self.output.events.truncate(events);
+                self.output.effects.truncate(effects);
+                self.output.sends.truncate(sends);
+                self.output.timer_due_ms = timer_due_ms;
+                Ok(Err(*rejection))
+            }
+        }
+    }
+
+    pub(crate) fn push_event(&mut self, event: Event) {
+        self.output.events.push(event);
+    }
+
+    pub(crate) fn push_effect(&mut self, effect: Effect) {
+        self.output.effects.push(effect);
+    }
+
+    /// Notes that messages wait for `target`; announced once per entry.
+    pub(crate) fn note_send(&mut self, target: GroupId) {
+        if !self.output.sends.contains(&target) {
+            self.output.sends.push(target);
+        }
+    }
+
+    /// Notes a new timer; the earliest of the entry is announced.
+    pub(crate) fn note_timer(&mut self, due_ms: u64) {
+        let earliest = self.output.timer_due_ms.map_or(due_ms, |d| d.min(due_ms));
+        self.output.timer_due_ms = Some(earliest);
+    }
+
+    /// Notes that tenants or keys changed.
+    pub(crate) fn note_meta(&mut self, revoked_token_sha256: Option<Bytes>) {
+        self.push_effect(Effect::Meta { revoked_token_sha256 });
+    }
+
+    pub(crate) fn group_of(&self, slot: Slot) -> GroupId {
+        self.ctx.map.group_of(slot)
+    }
+
+    /// Refuses an object that belongs to another group: a routing bug must not split its state.
+    pub(crate) fn require_slot(&self, slot: Slot) -> Result<(), Stop> {
+        if self.group_of(slot) == self.ctx.group {
+            Ok(())
+        } else {
+            Err(invalid(format!(
+                "slot {} does not belong to group {}; route by intent id",
+                slot.number(),
+                self.ctx.group
+            )))
+        }
+    }
+
+    pub(crate) fn require_meta(&self) -> Result<(), Stop> {
+        if self.ctx.group == META_GROUP {
+            Ok(())
+        } else {
+            Err(invalid(
+                "tenants and keys live in the meta group; send the command there",
+            ))
+        }
+    }
+
+    pub(crate) fn into_applied(self, replies: Vec<Reply>) -> Applied {
+        let Output {
+            events,
+            mut effects,
+            sends,
+            timer_due_ms,
+        } = self.output;
+        effects.extend(sends.into_iter().map(|target| Effect::Send { target }));
+        effects.extend(timer_due_ms.map(|due_ms| Effect::Timer { due_ms }));
+        Applied {
+            log_time_ms: self.now_ms,
+            replies,
+            events,
+            effects,
+        }
+    }
+}

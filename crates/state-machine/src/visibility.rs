@@ -1,0 +1,182 @@
+//! Who may see and who may act on what. An absent actor is the system itself.
+
+use crate::rows;
+use crate::tables::Tables;
+use crate::transaction::{Stop, not_found, reject};
+use baton_protocol::proto::internal::{Actor, AgentRef, Intent, KeyKind, MemberList};
+use baton_protocol::{ErrorCode, IntentId};
+use prost::Message;
+
+/// What a caller wants to do with an existing intent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Resolve,
+    Resume,
+    UpdateControls,
+    UpdatePolicy,
+}
+
+impl Operation {
+    /// The quoted word a grant lists.
+    fn grant_word(self) -> &'static [u8] {
+        match self {
+            Self::Resolve => b"\"resolve\"",
+            Self::Resume => b"\"resume\"",
+            Self::UpdateControls => b"\"update_controls\"",
+            Self::UpdatePolicy => b"\"update_policy\"",
+        }
+    }
+}
+
+/// Whether `address` is how one of the agent's spellings reads.
+pub(crate) fn names(address: &str, agent: Option<&AgentRef>) -> bool {
+    !address.is_empty() && agent.is_some_and(|a| a.address == address || a.key == address)
+}
+
+fn same(a: &str, b: &str) -> bool {
+    !a.is_empty() && a == b
+}
+
+fn in_workspace(workspace_id: &str, agent: Option<&AgentRef>) -> bool {
+    agent.is_some_and(|a| same(workspace_id, &a.workspace_id))
+}
+
+/// Whether the actor may know that this intent exists.
+pub(crate) fn sees(actor: Option<&Actor>, intent: &Intent) -> bool {
+    let Some(actor) = actor else { return true };
+    match actor.kind() {
+        KeyKind::Operator => true,
+        KeyKind::Workspace => {
+            let own = actor.workspace_id.as_str();
+            same(own, &intent.workspace_id)
+                || in_workspace(own, intent.to_agent.as_ref())
+                || in_workspace(own, intent.handler.as_ref())
+        }
+        KeyKind::Agent => {
+            is_sender(&actor.address, intent)
+                || names(&actor.address, intent.to_agent.as_ref())
+                || names(&actor.address, intent.handler.as_ref())
+                || names(&actor.address, intent.reply_to.as_ref())
+                || grant(&actor.address, intent).is_some()
+        }
+        KeyKind::Unspecified => false,
+    }
+}
+
+fn is_sender(address: &str, intent: &Intent) -> bool {
+    same(address, &intent.submitted_by) || same(address, &intent.from_agent)
+}
+
+/// Whether the actor, or whom it acts for, is responsible for the intent now.
+pub(crate) fn is_handler(actor: Option<&Actor>, intent: &Intent) -> bool {
+    let handler = intent.handler.as_ref();
+    actor.is_some_and(|actor| {
+        names(&actor.address, handler)
+            || actor
+                .acting_for
+                .as_ref()
+                .is_some_and(|a| names(&a.address, handler) || names(&a.key, handler))
+    })
+}
+
+/// Loads an intent for a call that changes it: `NotFound` unless visible, `PolicyDenied` unless permitted.
+pub(crate) fn load(
+    tables: &dyn Tables,
+    actor: Option<&Actor>,
+    intent_id: &[u8],
+    operation: Operation,
+) -> Result<(IntentId, Intent), Stop> {
+    let id = IntentId::from_slice(intent_id).ok_or_else(|| not_found("intent"))?;
+    let intent = rows::intent(tables, id)?
+        .filter(|intent| sees(actor, intent))
+        .ok_or_else(|| not_found("intent"))?;
+    if permits(actor, &intent, operation) {
+        Ok((id, intent))
+    } else {
+        Err(reject(
+            ErrorCode::PolicyDenied,
+            "only the sender, the handler or a granted delegate may do this; check owner_agent and grants",
+        ))
+    }
+}
+
+fn permits(actor: Option<&Actor>, intent: &Intent, operation: Operation) -> bool {
+    let Some(actor) = actor else { return true };
+    match actor.kind() {
+        KeyKind::Operator | KeyKind::Workspace => true,
+        KeyKind::Unspecified => false,
+        KeyKind::Agent => {
+            let own = actor.address.as_str();
+            let as_itself = actor.acting_for.as_ref().map(|a| names(own, Some(a)));
+            if as_itself == Some(false) {
+                return false;
+            }
+            is_sender(own, intent)
+                || names(own, intent.handler.as_ref())
+                || (as_itself == Some(true) && is_granted(own, intent, operation))
+        }
+    }
+}
+
+/// The grant of an agent, as encoded JSON.
+fn grant(address: &str, intent: &Intent) -> Option<Vec<u8>> {
+    if address.is_empty() || intent.grants.is_empty() {
+        return None;
+    }
+    let list = MemberList::decode(intent.grants.clone()).ok()?;
+    let member = list
+        .members
+        .into_iter()
+        .find(|m| m.key.strip_prefix("delegate:") == Some(address))?;
+    Some(member.value.to_vec())
+}
+
+fn is_granted(address: &str, intent: &Intent, operation: Operation) -> bool {
+    let word = operation.grant_word();
+    grant(address, intent).is_some_and(|value| value.windows(word.len()).any(|w| w == word))
+}
+
+/// Whether the actor may manage accounts and keys of a workspace.
+pub(crate) fn manages(actor: Option<&Actor>, workspace_id: &str) -> bool {
+    let Some(actor) = actor else { return true };
+    match actor.kind() {
+        KeyKind::Operator => true,
+        KeyKind::Workspace => same(&actor.workspace_id, workspace_id),
+        KeyKind::Agent | KeyKind::Unspecified => false,
+    }
+}
+
+/// Whether the actor may read what belongs to a workspace as a whole.
+pub(crate) fn belongs_to(actor: Option<&Actor>, workspace_id: &str) -> bool {
+    let Some(actor) = actor else { return true };
+    match actor.kind() {
+        KeyKind::Operator => true,
+        KeyKind::Workspace | KeyKind::Agent => same(&actor.workspace_id, workspace_id),
+        KeyKind::Unspecified => false,
+    }
+}
+
+/// Whether the actor may read what belongs to one agent: its mailbox, its inbox.
+pub(crate) fn reads_for(actor: Option<&Actor>, agent: &AgentRef) -> bool {
+    let Some(actor) = actor else { return true };
+    match actor.kind() {
+        KeyKind::Operator => true,
+        KeyKind::Workspace => same(&actor.workspace_id, &agent.workspace_id),
+        KeyKind::Agent => names(&actor.address, Some(agent)),
+        KeyKind::Unspecified => false,
+    }
+}
+
+/// Whether the actor runs the cluster.
+pub(crate) fn operates(actor: Option<&Actor>) -> bool {
+    actor.is_none_or(|actor| actor.kind() == KeyKind::Operator)
+}
+
+/// The name that goes into events.
+pub(crate) fn label(actor: Option<&Actor>) -> &str {
+    match actor {
+        None => "system",
+        Some(actor) if !actor.label.is_empty() => &actor.label,
+        Some(actor) => &actor.address,
+    }
+}
