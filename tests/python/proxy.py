@@ -74,11 +74,16 @@ class Proxy:
             asyncio.create_task(pump(up_reader, writer)),
         ]
         # Either side closing ends the pair: a half-open connection to a dead node would hang the client.
-        await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-        for task in pumps:
-            task.cancel()
-        for each in (writer, up_writer):
-            each.close()
+        try:
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            # The proxy stops; asyncio would report a cancelled handler as an error.
+            return
+        finally:
+            for task in pumps:
+                task.cancel()
+            for each in (writer, up_writer):
+                each.close()
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
         # In turn, so that most requests meet a node that leads nothing of theirs.
