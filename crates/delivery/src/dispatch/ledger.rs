@@ -149,7 +149,8 @@ impl Ledger {
         };
         let known = credential.is_none_or(|c| open.credentials.iter().any(|known| known.as_ref() == c));
         let news = open.stage != Stage::PickedUp;
-        if known {
+        // Somebody who only looks on must not keep a dead worker's delivery from being sent again.
+        if known && (news || credential.is_none()) {
             self.pick_up(&agent, cursor, now);
         }
         known && news

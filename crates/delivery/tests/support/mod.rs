@@ -1,0 +1,395 @@
+//! A group on real tables and the real state machine, without a log, and the wires between it and a hub.
+
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use async_trait::async_trait;
+use baton_delivery::{
+    AgentHub, AppliedFeed, DeliverySettings, Dispatcher, GroupService, LedGroup, Listen, Network,
+};
+use baton_protocol::proto::internal::{
+    Actor, AgentRef, Batch, Command, Event, GetIntent, Intent, KeyKind, ListEvents, OutboxMessage, Payload,
+    Query, QueryReply, Reply, ResolveIntent, Status, SubmitIntent, command, query, query_reply, reply,
+};
+use baton_protocol::{ErrorCode, GroupId, GroupMap, IntentId, Route, ServiceError, Slot};
+use baton_state_machine::{Applied, ApplyContext, MemoryTables, Settings, WriteBatch};
+use bytes::Bytes;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+pub const START_MS: u64 = 1_767_225_600_000;
+pub const GROUP: GroupId = GroupId(1);
+
+/// The replicated part: survives leaders.
+pub struct Group {
+    tables: Mutex<MemoryTables>,
+    index: AtomicU64,
+    start: Instant,
+    announce: Mutex<broadcast::Sender<Arc<Applied>>>,
+    bodies: Mutex<Vec<command::Body>>,
+}
+
+impl Group {
+    pub fn new() -> Arc<Self> {
+        Self::with_feed(1024)
+    }
+
+    /// `feed` entries may be unread before a follower lags.
+    pub fn with_feed(feed: usize) -> Arc<Self> {
+        Arc::new(Self {
+            tables: Mutex::default(),
+            index: AtomicU64::new(0),
+            start: Instant::now(),
+            announce: Mutex::new(broadcast::channel(feed).0),
+            bodies: Mutex::default(),
+        })
+    }
+
+    pub fn now_ms(&self) -> u64 {
+        START_MS + u64::try_from(self.start.elapsed().as_millis()).unwrap()
+    }
+
+    pub fn commit(&self, body: command::Body) -> Reply {
+        let index = self.index.fetch_add(1, Ordering::SeqCst) + 1;
+        self.bodies.lock().unwrap().push(body.clone());
+        let batch = Batch {
+            log_time_ms: self.now_ms(),
+            commands: vec![Command {
+                command_id: Bytes::copy_from_slice(&u128::from(index).to_be_bytes()),
+                expires_at_ms: u64::MAX,
+                body: Some(body),
+            }],
+        };
+        let ctx = ApplyContext {
+            group: GROUP,
+            map: GroupMap::new(1).unwrap(),
+            log_index: index,
+            term: 1,
+            settings: Settings::default(),
+        };
+        let mut tables = self.tables.lock().unwrap();
+        let mut changes = WriteBatch::new(&*tables);
+        let applied = baton_state_machine::apply(&mut changes, &batch, &ctx).unwrap();
+        let changes = changes.finish().unwrap();
+        tables.commit(changes);
+        drop(tables);
+        let reply = applied.replies[0].clone();
+        let _ = self.announce.lock().unwrap().send(Arc::new(applied));
+        reply
+    }
+
+    pub fn query(&self, query: &Query) -> QueryReply {
+        baton_state_machine::query(&*self.tables.lock().unwrap(), query).unwrap()
+    }
+
+    /// Commands that this body's predicate matches.
+    pub fn committed(&self, matches: impl Fn(&command::Body) -> bool) -> usize {
+        self.bodies.lock().unwrap().iter().filter(|b| matches(b)).count()
+    }
+
+    pub fn submit(&self, agent: &AgentRef, number: u64) -> IntentId {
+        self.submit_with(agent, number, |_| {})
+    }
+
+    pub fn submit_with(&self, agent: &AgentRef, number: u64, change: impl Fn(&mut SubmitIntent)) -> IntentId {
+        let id = IntentId::new(self.now_ms(), Slot::of_key(&agent.key), number);
+        let mut submit = SubmitIntent {
+            actor: Some(sender()),
+            intent_id: id.to_bytes(),
+            intent_type: "intent.test.v1".into(),
+            to_agent: Some(agent.clone()),
+            payload: Some(Payload {
+                data: Bytes::from_static(b"{\"n\":1}"),
+                content_type: String::new(),
+            }),
+            ..SubmitIntent::default()
+        };
+        change(&mut submit);
+        let reply = self.commit(command::Body::Submit(submit));
+        assert!(
+            matches!(reply.outcome, Some(reply::Outcome::Submitted(_))),
+            "{reply:?}"
+        );
+        id
+    }
+
+    pub fn complete(&self, id: IntentId) {
+        let reply = self.commit(command::Body::Resolve(ResolveIntent {
+            actor: Some(sender()),
+            intent_id: id.to_bytes(),
+            status: Status::Completed.into(),
+            ..ResolveIntent::default()
+        }));
+        assert!(
+            matches!(reply.outcome, Some(reply::Outcome::Transitioned(_))),
+            "{reply:?}"
+        );
+    }
+
+    pub fn intent(&self, id: IntentId) -> Intent {
+        let get = GetIntent {
+            intent_id: id.to_bytes(),
+            with_payload: false,
+        };
+        let reply = self.query(&Query {
+            actor: None,
+            body: Some(query::Body::GetIntent(get)),
+        });
+        match reply.outcome {
+            Some(query_reply::Outcome::Intent(view)) => view.intent.unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn events(&self, id: IntentId) -> Vec<Event> {
+        let list = ListEvents {
+            intent_id: id.to_bytes(),
+            since: 0,
+            limit: 1000,
+        };
+        let reply = self.query(&Query {
+            actor: None,
+            body: Some(query::Body::ListEvents(list)),
+        });
+        match reply.outcome {
+            Some(query_reply::Outcome::Events(page)) => page.events,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// One leadership of the group.
+pub struct Leader {
+    group: Arc<Group>,
+    leads: watch::Sender<bool>,
+    refuse: AtomicBool,
+}
+
+impl Leader {
+    /// From now on proposals fail as if there were no majority.
+    pub fn refuse_proposals(&self, refuse: bool) {
+        self.refuse.store(refuse, Ordering::SeqCst);
+    }
+}
+
+#[async_trait]
+impl LedGroup for Leader {
+    fn group_id(&self) -> GroupId {
+        GROUP
+    }
+
+    fn term(&self) -> u64 {
+        1
+    }
+
+    fn is_leader(&self) -> bool {
+        *self.leads.borrow()
+    }
+
+    async fn leadership_ended(&self) {
+        let _ = self.leads.subscribe().wait_for(|leads| !leads).await;
+    }
+
+    fn query(&self, query: &Query) -> Result<QueryReply, ServiceError> {
+        Ok(self.group.query(query))
+    }
+
+    async fn propose(&self, body: command::Body) -> Result<Reply, ServiceError> {
+        if !self.is_leader() {
+            return Err(ServiceError::new(ErrorCode::NotLeader, "not the leader"));
+        }
+        if self.refuse.load(Ordering::SeqCst) {
+            return Err(ServiceError::new(ErrorCode::Unavailable, "no majority"));
+        }
+        tokio::task::yield_now().await;
+        Ok(self.group.commit(body))
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.group.now_ms()
+    }
+
+    fn next_due_ms(&self) -> Result<Option<u64>, ServiceError> {
+        Ok(baton_state_machine::next_due_ms(&*self.group.tables.lock().unwrap()).unwrap())
+    }
+
+    fn outbox_head(&self, limit: usize) -> Result<Vec<(GroupId, Vec<OutboxMessage>)>, ServiceError> {
+        Ok(baton_state_machine::outbox_head(&*self.group.tables.lock().unwrap(), limit).unwrap())
+    }
+
+    fn applied(&self) -> Box<dyn AppliedFeed> {
+        Box::new(self.group.announce.lock().unwrap().subscribe())
+    }
+}
+
+/// Streams between hub and dispatcher; `frozen` wires carry nothing and break nothing.
+pub struct Wires {
+    dispatcher: Arc<Dispatcher>,
+    group: Arc<Group>,
+    frozen: watch::Sender<bool>,
+}
+
+impl Wires {
+    pub fn freeze(&self, frozen: bool) {
+        self.frozen.send_replace(frozen);
+    }
+
+    fn wire(&self, mut from: mpsc::Receiver<Bytes>, to: mpsc::Sender<Bytes>) {
+        let mut frozen = self.frozen.subscribe();
+        tokio::spawn(async move {
+            loop {
+                let bytes = tokio::select! {
+                    bytes = from.recv() => bytes,
+                    () = to.closed() => None,
+                };
+                let Some(bytes) = bytes else { return };
+                if frozen.wait_for(|f| !f).await.is_err() || to.send(bytes).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+#[async_trait]
+impl Network for Wires {
+    async fn propose(&self, _route: Route, body: command::Body) -> Result<Reply, ServiceError> {
+        Ok(self.group.commit(body))
+    }
+
+    async fn open_stream(
+        &self,
+        group: GroupId,
+        header: Bytes,
+    ) -> Result<(mpsc::Sender<Bytes>, mpsc::Receiver<Bytes>), ServiceError> {
+        let _ = self.frozen.subscribe().wait_for(|f| !f).await;
+        let (near_up, far_up) = mpsc::channel(8);
+        let (near_down, far_down) = mpsc::channel(8);
+        let (up_tx, up_rx) = mpsc::channel(8);
+        let (down_tx, down_rx) = mpsc::channel(8);
+        self.wire(far_up, up_tx);
+        self.wire(far_down, down_tx);
+        self.dispatcher.accept(group, header, up_rx, near_down)?;
+        Ok((near_up, down_rx))
+    }
+}
+
+/// A group, its current leader's service and a hub.
+pub struct World {
+    pub group: Arc<Group>,
+    pub dispatcher: Arc<Dispatcher>,
+    pub wires: Arc<Wires>,
+    pub hub: Arc<AgentHub>,
+    pub leader: Option<(Arc<Leader>, JoinHandle<()>)>,
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self::on(Group::new())
+    }
+
+    /// With a leader.
+    pub fn on(group: Arc<Group>) -> Self {
+        let mut world = Self::leaderless(group);
+        world.elect();
+        world
+    }
+
+    pub fn leaderless(group: Arc<Group>) -> Self {
+        let dispatcher = Dispatcher::new();
+        let wires = Arc::new(Wires {
+            dispatcher: Arc::clone(&dispatcher),
+            group: Arc::clone(&group),
+            frozen: watch::channel(false).0,
+        });
+        let network: Arc<dyn Network> = wires.clone();
+        let map = GroupMap::new(1).unwrap();
+        let hub = AgentHub::new(
+            network,
+            map,
+            DeliverySettings::default(),
+            CancellationToken::new(),
+        );
+        Self {
+            group,
+            dispatcher,
+            wires,
+            hub,
+            leader: None,
+        }
+    }
+
+    /// Starts a new leader's service on the same tables, without any soft state.
+    pub fn elect(&mut self) {
+        let leader = Arc::new(Leader {
+            group: Arc::clone(&self.group),
+            leads: watch::channel(true).0,
+            refuse: AtomicBool::new(false),
+        });
+        let service = GroupService::new(
+            leader.clone(),
+            self.wires.clone(),
+            DeliverySettings::default(),
+            Arc::clone(&self.dispatcher),
+        );
+        let running = tokio::spawn(service.run(CancellationToken::new()));
+        self.leader = Some((leader, running));
+    }
+
+    /// Ends the leadership and waits for its service.
+    pub async fn depose(&mut self) {
+        let (leader, running) = self.leader.take().unwrap();
+        leader.leads.send_replace(false);
+        running.await.unwrap();
+    }
+
+    pub async fn listen(
+        &self,
+        agent: &AgentRef,
+        since: u64,
+        credential: &str,
+    ) -> mpsc::Receiver<baton_delivery::FeedItem> {
+        let listen = Listen {
+            agent: agent.clone(),
+            since,
+            credential: credential.into(),
+        };
+        self.hub.subscribe(listen).await.unwrap()
+    }
+
+    pub fn failures(&self) -> usize {
+        self.group
+            .committed(|b| matches!(b, command::Body::FailAttempt(_)))
+    }
+
+    pub fn redeliveries(&self) -> usize {
+        self.group.committed(|b| matches!(b, command::Body::Redeliver(_)))
+    }
+}
+
+pub fn agent(name: &str) -> AgentRef {
+    let address = format!("agent://org/ws/{name}");
+    AgentRef {
+        key: address.clone(),
+        address,
+        workspace_id: "ws-1".into(),
+        org_id: "org-1".into(),
+    }
+}
+
+pub fn sender() -> Actor {
+    Actor {
+        kind: KeyKind::Workspace.into(),
+        org_id: "org-1".into(),
+        workspace_id: "ws-1".into(),
+        address: "agent://org/ws/sender".into(),
+        ..Actor::default()
+    }
+}
+
+pub fn id_of(item: &baton_delivery::FeedItem) -> IntentId {
+    IntentId::from_slice(&item.intent.intent_id).unwrap()
+}
