@@ -23,8 +23,10 @@ struct Target {
     /// Highest sequence that the target has accepted.
     accepted: u64,
     backoff: Backoff,
-    /// Since when messages have been waiting without a break.
-    waiting_since: Instant,
+    /// Messages under way at the same time: fewer after they overtook each other.
+    window: usize,
+    /// Since when messages have been waiting without a break; `None` while nothing waits.
+    waiting_since: Option<Instant>,
 }
 
 impl Target {
@@ -33,7 +35,8 @@ impl Target {
             id,
             accepted: 0,
             backoff: Backoff::new(Duration::from_millis(20), Duration::from_secs(2)),
-            waiting_since: Instant::now(),
+            window: OUTBOX_IN_FLIGHT_MAX,
+            waiting_since: None,
         }
     }
 }
@@ -57,7 +60,8 @@ pub(crate) async fn run(led: &dyn LedGroup, network: &dyn Network, wake: &Notify
                         known.push(id);
                         resting.insert(id, Target::new(id));
                     }
-                    if let Some(target) = resting.remove(&id) {
+                    if let Some(mut target) = resting.remove(&id) {
+                        target.waiting_since.get_or_insert_with(Instant::now);
                         busy.push(pump(led, network, target, messages));
                     }
                 }
@@ -69,12 +73,15 @@ pub(crate) async fn run(led: &dyn LedGroup, network: &dyn Network, wake: &Notify
             }
         }
         for target in resting.values_mut() {
-            target.waiting_since = Instant::now();
+            if target.waiting_since.take().is_some() {
+                metrics::outbox_lag(led.group_id(), target.id, Duration::ZERO);
+            }
         }
         tokio::select! {
             () = wake.notified() => {}
             Some(target) = busy.next(), if !busy.is_empty() => {
-                metrics::outbox_lag(led.group_id(), target.id, target.waiting_since.elapsed());
+                let lag = target.waiting_since.map_or(Duration::ZERO, |since| since.elapsed());
+                metrics::outbox_lag(led.group_id(), target.id, lag);
                 resting.insert(target.id, target);
             }
         }
@@ -95,9 +102,15 @@ async fn pump(
         Err(error) => Err(error),
     };
     match outcome {
-        Ok(()) => target.backoff.reset(),
+        Ok(()) => {
+            target.backoff.reset();
+            target.window = (target.window * 2).min(OUTBOX_IN_FLIGHT_MAX);
+        }
         // Pipelined messages overtook each other; the head of the queue has moved, so go on at once.
-        Err(e) if e.code == ErrorCode::OutOfOrder && target.accepted > before => target.backoff.reset(),
+        Err(e) if e.code == ErrorCode::OutOfOrder && target.accepted > before => {
+            target.backoff.reset();
+            target.window = (target.window / 2).max(1);
+        }
         Err(error) => {
             debug!(
                 group_id = led.group_id().0,
@@ -131,7 +144,7 @@ async fn send(
             (seq, network.propose(route, body).await.and_then(accepted_reply))
         })
         // Answers come in sequence order, so `accepted` never skips a message that failed.
-        .buffered(OUTBOX_IN_FLIGHT_MAX);
+        .buffered(target.window);
     while let Some((seq, answer)) = answers.next().await {
         answer?;
         target.accepted = seq;

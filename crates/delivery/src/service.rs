@@ -52,6 +52,8 @@ impl GroupService {
         let feed = led.applied();
         let wake = Wake::default();
         let dispatch = GroupDispatch::new(Arc::clone(&self.led), self.settings);
+        // Streams end even if this future is dropped halfway.
+        let _streams = dispatch.stop.clone().drop_guard();
         let registration = self.dispatcher.register(&dispatch);
         info!(group_id, term, "delivery starts");
         tokio::select! {

@@ -214,6 +214,41 @@ async fn nothing_is_handed_out_after_the_lease() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_lapsed_lease_leaves_in_the_queue_is_not_handed_out() {
+    let world = World::new();
+    let agent = agent("worker");
+    let mut rx = world.listen(&agent, 0, "key-1").await;
+    for n in 0..20 {
+        world.group.submit(&agent, n);
+    }
+    rx.recv().await.unwrap();
+    world.wires.freeze(true);
+    sleep(secs(2)).await;
+    // One item was in the listener's hands before the lapse.
+    let mut rest = 0;
+    while rx.recv().await.is_some() {
+        rest += 1;
+    }
+    assert!(rest <= 1, "{rest}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deposed_leader_hands_out_nothing_and_accepts_no_stream() {
+    let mut world = World::new();
+    let agent = agent("worker");
+    let mut rx = world.listen(&agent, 0, "key-1").await;
+    world.depose().await;
+    world.group.submit(&agent, 1);
+    assert!(rx.recv().await.is_none());
+    let listen = baton_delivery::Listen {
+        agent,
+        since: 0,
+        credential: "key-1".into(),
+    };
+    assert!(world.hub.subscribe(listen).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_slow_listener_loses_nothing_and_sees_rising_cursors() {
     let world = World::new();
     let agent = agent("worker");

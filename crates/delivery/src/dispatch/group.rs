@@ -39,7 +39,7 @@ pub(crate) struct GroupDispatch {
     /// lock too, so whatever a read puts on the board is withdrawn by an effect that comes later.
     board: Mutex<Board>,
     timer_wake: Notify,
-    pub(super) stop: CancellationToken,
+    pub(crate) stop: CancellationToken,
     tasks: TaskTracker,
     runtime: Handle,
 }

@@ -90,15 +90,10 @@ impl Ledger {
             return false;
         };
         match open.stage {
-            Stage::Sent => {
+            Stage::Sent | Stage::Inferred => {
                 open.stage = Stage::Written;
                 let due = now + self.settings.visibility_timeout();
                 self.arm(agent, cursor, due);
-                true
-            }
-            // The clock of the inference goes on; the attempt counts from now.
-            Stage::Inferred => {
-                open.stage = Stage::Written;
                 true
             }
             Stage::Written | Stage::PickedUp | Stage::Expiring => false,

@@ -20,11 +20,11 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub const START_MS: u64 = 1_767_225_600_000;
-pub const GROUP: GroupId = GroupId(1);
+pub(crate) const START_MS: u64 = 1_767_225_600_000;
+pub(crate) const GROUP: GroupId = GroupId(1);
 
 /// The replicated part: survives leaders.
-pub struct Group {
+pub(crate) struct Group {
     tables: Mutex<MemoryTables>,
     index: AtomicU64,
     start: Instant,
@@ -33,12 +33,12 @@ pub struct Group {
 }
 
 impl Group {
-    pub fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Self::with_feed(1024)
     }
 
     /// `feed` entries may be unread before a follower lags.
-    pub fn with_feed(feed: usize) -> Arc<Self> {
+    pub(crate) fn with_feed(feed: usize) -> Arc<Self> {
         Arc::new(Self {
             tables: Mutex::default(),
             index: AtomicU64::new(0),
@@ -48,11 +48,11 @@ impl Group {
         })
     }
 
-    pub fn now_ms(&self) -> u64 {
+    pub(crate) fn now_ms(&self) -> u64 {
         START_MS + u64::try_from(self.start.elapsed().as_millis()).unwrap()
     }
 
-    pub fn commit(&self, body: command::Body) -> Reply {
+    pub(crate) fn commit(&self, body: command::Body) -> Reply {
         let index = self.index.fetch_add(1, Ordering::SeqCst) + 1;
         self.bodies.lock().unwrap().push(body.clone());
         let batch = Batch {
@@ -81,20 +81,25 @@ impl Group {
         reply
     }
 
-    pub fn query(&self, query: &Query) -> QueryReply {
+    pub(crate) fn query(&self, query: &Query) -> QueryReply {
         baton_state_machine::query(&*self.tables.lock().unwrap(), query).unwrap()
     }
 
     /// Commands that this body's predicate matches.
-    pub fn committed(&self, matches: impl Fn(&command::Body) -> bool) -> usize {
+    pub(crate) fn committed(&self, matches: impl Fn(&command::Body) -> bool) -> usize {
         self.bodies.lock().unwrap().iter().filter(|b| matches(b)).count()
     }
 
-    pub fn submit(&self, agent: &AgentRef, number: u64) -> IntentId {
+    pub(crate) fn submit(&self, agent: &AgentRef, number: u64) -> IntentId {
         self.submit_with(agent, number, |_| {})
     }
 
-    pub fn submit_with(&self, agent: &AgentRef, number: u64, change: impl Fn(&mut SubmitIntent)) -> IntentId {
+    pub(crate) fn submit_with(
+        &self,
+        agent: &AgentRef,
+        number: u64,
+        change: impl Fn(&mut SubmitIntent),
+    ) -> IntentId {
         let id = IntentId::new(self.now_ms(), Slot::of_key(&agent.key), number);
         let mut submit = SubmitIntent {
             actor: Some(sender()),
@@ -116,7 +121,7 @@ impl Group {
         id
     }
 
-    pub fn complete(&self, id: IntentId) {
+    pub(crate) fn complete(&self, id: IntentId) {
         let reply = self.commit(command::Body::Resolve(ResolveIntent {
             actor: Some(sender()),
             intent_id: id.to_bytes(),
@@ -129,7 +134,7 @@ impl Group {
         );
     }
 
-    pub fn intent(&self, id: IntentId) -> Intent {
+    pub(crate) fn intent(&self, id: IntentId) -> Intent {
         let get = GetIntent {
             intent_id: id.to_bytes(),
             with_payload: false,
@@ -144,7 +149,7 @@ impl Group {
         }
     }
 
-    pub fn events(&self, id: IntentId) -> Vec<Event> {
+    pub(crate) fn events(&self, id: IntentId) -> Vec<Event> {
         let list = ListEvents {
             intent_id: id.to_bytes(),
             since: 0,
@@ -162,7 +167,7 @@ impl Group {
 }
 
 /// One leadership of the group.
-pub struct Leader {
+pub(crate) struct Leader {
     group: Arc<Group>,
     leads: watch::Sender<bool>,
     refuse: AtomicBool,
@@ -170,7 +175,7 @@ pub struct Leader {
 
 impl Leader {
     /// From now on proposals fail as if there were no majority.
-    pub fn refuse_proposals(&self, refuse: bool) {
+    pub(crate) fn refuse_proposals(&self, refuse: bool) {
         self.refuse.store(refuse, Ordering::SeqCst);
     }
 }
@@ -226,14 +231,14 @@ impl LedGroup for Leader {
 }
 
 /// Streams between hub and dispatcher; `frozen` wires carry nothing and break nothing.
-pub struct Wires {
+pub(crate) struct Wires {
     dispatcher: Arc<Dispatcher>,
     group: Arc<Group>,
     frozen: watch::Sender<bool>,
 }
 
 impl Wires {
-    pub fn freeze(&self, frozen: bool) {
+    pub(crate) fn freeze(&self, frozen: bool) {
         self.frozen.send_replace(frozen);
     }
 
@@ -278,27 +283,27 @@ impl Network for Wires {
 }
 
 /// A group, its current leader's service and a hub.
-pub struct World {
-    pub group: Arc<Group>,
-    pub dispatcher: Arc<Dispatcher>,
-    pub wires: Arc<Wires>,
-    pub hub: Arc<AgentHub>,
-    pub leader: Option<(Arc<Leader>, JoinHandle<()>)>,
+pub(crate) struct World {
+    pub(crate) group: Arc<Group>,
+    pub(crate) dispatcher: Arc<Dispatcher>,
+    pub(crate) wires: Arc<Wires>,
+    pub(crate) hub: Arc<AgentHub>,
+    pub(crate) leader: Option<(Arc<Leader>, JoinHandle<()>)>,
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::on(Group::new())
     }
 
     /// With a leader.
-    pub fn on(group: Arc<Group>) -> Self {
+    pub(crate) fn on(group: Arc<Group>) -> Self {
         let mut world = Self::leaderless(group);
         world.elect();
         world
     }
 
-    pub fn leaderless(group: Arc<Group>) -> Self {
+    pub(crate) fn leaderless(group: Arc<Group>) -> Self {
         let dispatcher = Dispatcher::new();
         let wires = Arc::new(Wires {
             dispatcher: Arc::clone(&dispatcher),
@@ -323,7 +328,7 @@ impl World {
     }
 
     /// Starts a new leader's service on the same tables, without any soft state.
-    pub fn elect(&mut self) {
+    pub(crate) fn elect(&mut self) {
         let leader = Arc::new(Leader {
             group: Arc::clone(&self.group),
             leads: watch::channel(true).0,
@@ -340,13 +345,13 @@ impl World {
     }
 
     /// Ends the leadership and waits for its service.
-    pub async fn depose(&mut self) {
+    pub(crate) async fn depose(&mut self) {
         let (leader, running) = self.leader.take().unwrap();
         leader.leads.send_replace(false);
         running.await.unwrap();
     }
 
-    pub async fn listen(
+    pub(crate) async fn listen(
         &self,
         agent: &AgentRef,
         since: u64,
@@ -360,17 +365,17 @@ impl World {
         self.hub.subscribe(listen).await.unwrap()
     }
 
-    pub fn failures(&self) -> usize {
+    pub(crate) fn failures(&self) -> usize {
         self.group
             .committed(|b| matches!(b, command::Body::FailAttempt(_)))
     }
 
-    pub fn redeliveries(&self) -> usize {
+    pub(crate) fn redeliveries(&self) -> usize {
         self.group.committed(|b| matches!(b, command::Body::Redeliver(_)))
     }
 }
 
-pub fn agent(name: &str) -> AgentRef {
+pub(crate) fn agent(name: &str) -> AgentRef {
     let address = format!("agent://org/ws/{name}");
     AgentRef {
         key: address.clone(),
@@ -380,7 +385,7 @@ pub fn agent(name: &str) -> AgentRef {
     }
 }
 
-pub fn sender() -> Actor {
+pub(crate) fn sender() -> Actor {
     Actor {
         kind: KeyKind::Workspace.into(),
         org_id: "org-1".into(),
@@ -390,6 +395,6 @@ pub fn sender() -> Actor {
     }
 }
 
-pub fn id_of(item: &baton_delivery::FeedItem) -> IntentId {
+pub(crate) fn id_of(item: &baton_delivery::FeedItem) -> IntentId {
     IntentId::from_slice(&item.intent.intent_id).unwrap()
 }
