@@ -1,1 +1,51 @@
-//! baton-benches
+//! What the micro-benchmarks share: inputs shaped like the payment example.
+//!
+//! `cargo bench -p baton-benches` runs them; they report, they assert nothing about time.
+
+use baton_protocol::proto::internal::{Batch, Command, KeyKind, ResumeIntent, command, resume_intent};
+use baton_state_machine::testing;
+
+/// A payload as the payment example has it.
+pub const PAYLOAD: &str = r#"{"order_id":"ORD-8842","amount":199.99,"currency":"USD"}"#;
+/// The result its agent gives.
+pub const RESULT: &str =
+    r#"{"action":"complete","order_id":"ORD-8842","status":"captured","transaction_id":"txn-1"}"#;
+
+/// The `n`th submit, spread over a hundred agents.
+#[must_use]
+pub fn submit(n: u64) -> command::Body {
+    let mut submit = testing::submit(&format!("payment-service-{}", n % 100), n);
+    submit.intent_type = "intent.payment.process.v1".to_owned();
+    submit.payload = Some(testing::json(PAYLOAD));
+    submit.max_delivery_attempts = 3;
+    command::Body::Submit(submit)
+}
+
+/// The agent's answer to the `n`th submit.
+#[must_use]
+pub fn complete(n: u64) -> command::Body {
+    let name = format!("payment-service-{}", n % 100);
+    let to = testing::agent(&name);
+    command::Body::Resume(ResumeIntent {
+        actor: Some(testing::actor(KeyKind::Agent, &name)),
+        intent_id: testing::intent_id(&to, n).to_bytes(),
+        kind: resume_intent::Kind::Result.into(),
+        result: Some(testing::json(RESULT)),
+        ..ResumeIntent::default()
+    })
+}
+
+/// One log entry with commands as a proposer packs them.
+#[must_use]
+pub fn entry(bodies: impl IntoIterator<Item = command::Body>) -> Batch {
+    Batch {
+        log_time_ms: testing::START_MS,
+        commands: bodies
+            .into_iter()
+            .map(|body| Command {
+                body: Some(body),
+                ..Command::default()
+            })
+            .collect(),
+    }
+}
