@@ -8,11 +8,14 @@
 //!
 //! Must not depend on consensus, storage or the state machine.
 
+mod auth;
 mod config;
 mod http;
+mod limits;
 pub mod metrics;
 pub mod ports;
 mod server;
+mod service;
 
 pub use config::{GatewayConfig, TlsFiles};
 pub use ports::Ports;

@@ -1,14 +1,186 @@
 //! AXP over HTTP: decode, authorise, call the service, encode.
 
+mod accounts;
+mod agent_path;
+mod agents;
+mod call;
+mod envelope;
+mod error;
+mod health;
+mod inbox;
+mod intents;
+mod json;
+mod render;
+mod scenarios;
+mod sse;
+mod stream;
+mod time;
+
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::{OriginalUri, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, Method};
+use axum::middleware::from_fn_with_state;
+use axum::response::Response;
+use axum::routing::{MethodRouter, any, delete, get, post};
+use baton_protocol::{ErrorCode, ServiceError};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::GatewayConfig;
+use crate::limits::RateLimiter;
 use crate::ports::Ports;
+use crate::service::Service;
+use call::Call;
+use error::{ApiError, not_found};
+
+/// Path families of the surface that this version knows of but does not serve.
+const LATER_FAMILIES: [&str; 27] = [
+    "/mcp",
+    "/v1/access-requests",
+    "/v1/aliases",
+    "/v1/approvals",
+    "/v1/audit",
+    "/v1/billing",
+    "/v1/deliveries",
+    "/v1/inbox",
+    "/v1/intents",
+    "/v1/invites",
+    "/v1/matrix",
+    "/v1/me",
+    "/v1/media",
+    "/v1/mesh",
+    "/v1/organizations",
+    "/v1/portal",
+    "/v1/principals",
+    "/v1/quotas",
+    "/v1/routing",
+    "/v1/scenarios",
+    "/v1/schemas",
+    "/v1/sessions",
+    "/v1/tool-registry",
+    "/v1/transports",
+    "/v1/usage",
+    "/v1/users",
+    "/v1/webhooks",
+];
+
+/// Shared by every request.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) service: Service,
+    limiter: RateLimiter,
+    streams: Arc<Semaphore>,
+    shutdown: CancellationToken,
+    /// Route patterns, as labels.
+    endpoints: Vec<&'static str>,
+}
 
 /// The whole surface as one router.
-pub(crate) fn router(_config: Arc<GatewayConfig>, _ports: Ports, _shutdown: CancellationToken) -> Router {
-    Router::new()
+pub(crate) fn router(config: Arc<GatewayConfig>, ports: Ports, shutdown: CancellationToken) -> Router {
+    let routes = routes();
+    let app = Arc::new(App {
+        limiter: RateLimiter::new(config.requests_per_minute),
+        streams: Arc::new(Semaphore::new(config.streams_max)),
+        service: Service::new(ports, config),
+        shutdown,
+        endpoints: routes.iter().map(|(path, _)| *path).collect(),
+    });
+    let mut router = Router::new();
+    for (path, handlers) in routes {
+        router = router.route(path, handlers);
+    }
+    router
+        .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(Arc::clone(&app), envelope::envelope))
+        .with_state(app)
+}
+
+fn routes() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
+    vec![
+        ("/health", get(health::health)),
+        ("/v1/health", get(health::health)),
+        ("/livez", get(health::live)),
+        ("/readyz", get(health::ready)),
+        ("/startupz", get(health::started)),
+        ("/v1/intents", post(intents::submit).get(later)),
+        ("/v1/intents/bulk-cancel", post(later)),
+        ("/v1/intents/{id}", get(intents::get)),
+        ("/v1/intents/{id}/events", get(intents::events)),
+        ("/v1/intents/{id}/events/stream", get(stream::intent_stream)),
+        ("/v1/intents/{id}/resolve", post(intents::resolve)),
+        ("/v1/intents/{id}/resume", post(intents::resume)),
+        ("/v1/intents/{id}/controls", post(intents::controls)),
+        ("/v1/intents/{id}/policy", post(intents::policy)),
+        ("/v1/agents", get(agents::list)),
+        ("/v1/agents/{*rest}", get(agents::by_path)),
+        ("/v1/me", get(agents::me)),
+        ("/v1/me/tasks", any(later)),
+        ("/v1/capabilities", get(health::capabilities)),
+        ("/v1/scenarios/apply", post(scenarios::apply)),
+        ("/v1/scenarios/validate", post(scenarios::validate)),
+        ("/v1/tool-registry/macros", get(scenarios::macros)),
+        ("/v1/tool-registry/macros/{id}", get(scenarios::unknown_macro)),
+        ("/v1/service-accounts", post(accounts::create).get(accounts::list)),
+        (
+            "/v1/service-accounts/{id}",
+            get(accounts::get)
+                .patch(accounts::update)
+                .delete(accounts::remove),
+        ),
+        ("/v1/service-accounts/{id}/keys", post(accounts::create_key)),
+        (
+            "/v1/service-accounts/{id}/keys/{key_id}/revoke",
+            post(accounts::revoke_key),
+        ),
+        (
+            "/v1/service-accounts/{id}/keys/{key_id}",
+            delete(accounts::revoke_key),
+        ),
+        ("/v1/inbox", get(inbox::list)),
+        ("/v1/inbox/changes", get(later)),
+        ("/v1/inbox/{id}", get(inbox::get)),
+    ]
+}
+
+/// A success.
+fn json(body: Vec<u8>) -> Response {
+    let mut response = Response::new(body.into());
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// A part of the surface that this version does not serve; only for callers who are let in at all.
+async fn later(State(_): State<Arc<App>>, call: Call) -> ApiError {
+    let message = format!("{} is not supported by this version", call.path());
+    ServiceError::new(ErrorCode::NotImplemented, message).into()
+}
+
+async fn unknown(
+    State(app): State<Arc<App>>,
+    OriginalUri(uri): OriginalUri,
+    request: axum::extract::Request,
+) -> ApiError {
+    let path = uri.path();
+    let known = LATER_FAMILIES.iter().any(|family| {
+        path.strip_prefix(family)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    });
+    if !known {
+        return not_found("no such path on this server");
+    }
+    match <Call as axum::extract::FromRequest<_>>::from_request(request, &app).await {
+        Ok(call) => later(State(app), call).await,
+        Err(error) => error,
+    }
+}
+
+async fn wrong_method(method: Method, OriginalUri(uri): OriginalUri) -> ApiError {
+    let message = format!("{method} is not allowed on {}", uri.path());
+    ServiceError::new(ErrorCode::MethodNotAllowed, message).into()
 }

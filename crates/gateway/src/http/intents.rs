@@ -1,0 +1,334 @@
+//! Intents: create, read, steer, end.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use baton_protocol::limits::{ACTOR_CHARS_MAX, ADDRESS_CHARS_MAX, REASON_CHARS_MAX};
+use baton_protocol::proto::internal::{Reminders, Status, Transitioned};
+use baton_protocol::{ErrorCode, ServiceError};
+
+use super::call::{Call, intent_id};
+use super::error::ApiError;
+use super::json::{JsonObject, invalid, json_payload};
+use super::render::{
+    Beside, EventForm, Object, completion_json, event_json, intent_json, uuid_text, view_json,
+};
+use super::{App, json};
+use crate::service::{Change, Resolve, Resume, ResumeKind, Submit, Transition};
+
+const INTENT_TYPE_CHARS_MAX: usize = 255;
+const ALIASES: [(&str, &str); 12] = [
+    ("intentType", "intent_type"),
+    ("toAgent", "to_agent"),
+    ("fromAgent", "from_agent"),
+    ("replyTo", "reply_to"),
+    ("correlationId", "correlation_id"),
+    ("deadlineAt", "deadline_at"),
+    ("remindAfterSeconds", "remind_after_seconds"),
+    ("remindIntervalSeconds", "remind_interval_seconds"),
+    ("maxReminders", "max_reminders"),
+    ("escalateTo", "escalate_to"),
+    ("maxDeliveryAttempts", "max_delivery_attempts"),
+    ("humanTask", "human_task"),
+];
+/// Keys that only steer a resume.
+const CONTROL_KEYS: [&str; 5] = [
+    "actor",
+    "reason",
+    "expected_policy_generation",
+    "next_handler",
+    "internal_scheduler",
+];
+
+pub(super) async fn submit(State(app): State<Arc<App>>, call: Call) -> Result<Response, ApiError> {
+    let submit = decode_submit(&call)?;
+    let reply = app.service.submit(&call.caller, submit).await?;
+    let mut out = Object::ok();
+    out.text("intent_id", &uuid_text(&reply.submitted.intent_id));
+    out.text("status", reply.submitted.status().wire_name());
+    out.time("created_at", reply.submitted.created_at_ms);
+    Ok(json(out.finish()))
+}
+
+pub(super) async fn get(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    call: Call,
+) -> Result<Response, ApiError> {
+    let view = app.service.get_intent(&call.caller, intent_id(&id)?).await?;
+    Ok(json(view_json(&view, app.service.config.root_mirrors)))
+}
+
+pub(super) async fn events(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    call: Call,
+) -> Result<Response, ApiError> {
+    let since = call.query_number("since")?.unwrap_or(0);
+    let since = u32::try_from(since).unwrap_or(u32::MAX);
+    let page = app
+        .service
+        .list_events(&call.caller, intent_id(&id)?, since)
+        .await?;
+    let mut out = Object::ok();
+    out.list(
+        "events",
+        page.events.iter().map(|e| event_json(e, EventForm::Full)),
+    );
+    Ok(json(out.finish()))
+}
+
+pub(super) async fn resolve(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    call: Call,
+) -> Result<Response, ApiError> {
+    let body = call.json()?;
+    let (resolve, change) = (decode_resolve(&body)?, decode_change(&call, &body)?);
+    let done = app
+        .service
+        .resolve(&call.caller, intent_id(&id)?, resolve, change)
+        .await?;
+    let mut out = Object::ok();
+    write_transition(&mut out, &done);
+    Ok(json(out.finish()))
+}
+
+pub(super) async fn resume(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    call: Call,
+) -> Result<Response, ApiError> {
+    let body = call.json()?;
+    let resume = decode_resume(&call, &body)?;
+    let change = match resume.kind {
+        // In a result these keys are data of any type and length.
+        ResumeKind::Result { .. } => Change {
+            label: body.text("actor", ACTOR_CHARS_MAX).ok().flatten(),
+            reason: body
+                .text("reason", REASON_CHARS_MAX)
+                .ok()
+                .flatten()
+                .unwrap_or_default(),
+            expected_policy_generation: body.number("expected_policy_generation").ok().flatten(),
+            ..decode_scope(&call)?
+        },
+        ResumeKind::Control { .. } | ResumeKind::ControlOrResult { .. } => decode_change(&call, &body)?,
+    };
+    let done = app
+        .service
+        .resume(&call.caller, intent_id(&id)?, resume, change)
+        .await?;
+    Ok(json(applied_json(&done)))
+}
+
+pub(super) async fn controls(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    call: Call,
+) -> Result<Response, ApiError> {
+    let body = call.json()?;
+    let patch = body
+        .members("controls_patch")?
+        .ok_or_else(|| invalid("controls_patch is required"))?;
+    let change = decode_change(&call, &body)?;
+    let done = app
+        .service
+        .update_controls(&call.caller, intent_id(&id)?, patch, change)
+        .await?;
+    Ok(json(applied_json(&done)))
+}
+
+pub(super) async fn policy(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    call: Call,
+) -> Result<Response, ApiError> {
+    let body = call.json()?;
+    let (grants, envelope) = (body.members("grants_patch")?, body.members("envelope_patch")?);
+    if grants.is_none() && envelope.is_none() {
+        return Err(invalid("grants_patch or envelope_patch is required").into());
+    }
+    let (grants, envelope) = (grants.unwrap_or_default(), envelope.unwrap_or_default());
+    let change = decode_change(&call, &body)?;
+    let id = intent_id(&id)?;
+    let done = app
+        .service
+        .update_policy(&call.caller, id, grants, envelope, change)
+        .await?;
+    Ok(json(applied_json(&done)))
+}
+
+fn decode_submit(call: &Call) -> Result<Submit, ServiceError> {
+    let mut body = call.json()?;
+    body.alias(&ALIASES);
+    let intent_type = body.required_text("intent_type", INTENT_TYPE_CHARS_MAX)?;
+    if !is_intent_type(&intent_type, true) {
+        return Err(ServiceError::new(
+            ErrorCode::SchemaInvalid,
+            "intent_type must look like order.created.v1: lower case segments and a version",
+        ));
+    }
+    let mut submit = decode_lifecycle(&body)?;
+    submit.intent_type = intent_type;
+    submit.correlation_id = body.uuid("correlation_id")?;
+    submit.from_agent = body.text("from_agent", ADDRESS_CHARS_MAX)?;
+    submit.to_agent = body.text("to_agent", ADDRESS_CHARS_MAX)?;
+    submit.payload = match body.object_bytes("payload")? {
+        Some(bytes) => json_payload(&bytes),
+        None => body.rest(&submit_keys()),
+    };
+    submit.trace_parent = call.trace_parent();
+    submit.idempotency = call.idempotency(None)?;
+    Ok(submit)
+}
+
+fn submit_keys() -> Vec<&'static str> {
+    let mut keys = vec!["payload"];
+    keys.extend(ALIASES.iter().flat_map(|(camel, snake)| [*camel, *snake]));
+    keys
+}
+
+/// The settings that a create body and a bundle's `intent` share.
+pub(super) fn decode_lifecycle(body: &JsonObject) -> Result<Submit, ServiceError> {
+    refuse_human_task(body, "human_task")?;
+    let reminders = Reminders {
+        remind_after_seconds: body.positive("remind_after_seconds")?.unwrap_or(0),
+        remind_interval_seconds: body.positive("remind_interval_seconds")?.unwrap_or(0),
+        max_reminders: body.positive("max_reminders")?.unwrap_or(0),
+        escalate_to: body.text("escalate_to", ADDRESS_CHARS_MAX)?.unwrap_or_default(),
+    };
+    Ok(Submit {
+        reply_to: body.text("reply_to", ADDRESS_CHARS_MAX)?,
+        deadline_at_ms: body.time_ms("deadline_at")?.unwrap_or(0),
+        reminders: (reminders != Reminders::default()).then_some(reminders),
+        max_delivery_attempts: body.positive("max_delivery_attempts")?,
+        ..Submit::default()
+    })
+}
+
+fn refuse_human_task(body: &JsonObject, field: &str) -> Result<(), ServiceError> {
+    if body.has(field) {
+        let field = body.field(field);
+        return Err(invalid(format!("{field} is not supported by this version")));
+    }
+    Ok(())
+}
+
+/// Dotted lower-case segments; `versioned` demands a last one such as `v1`.
+pub(super) fn is_intent_type(text: &str, versioned: bool) -> bool {
+    let segments: Vec<&str> = text.split('.').collect();
+    let word = |s: &&str| {
+        !s.is_empty()
+            && s.bytes()
+                .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
+    };
+    let version = |s: &str| {
+        s.strip_prefix('v')
+            .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+    };
+    segments.iter().all(word)
+        && (!versioned || (segments.len() >= 2 && segments.last().is_some_and(|last| version(last))))
+}
+
+fn decode_resolve(body: &JsonObject) -> Result<Resolve, ServiceError> {
+    let text = body.required_text("status", 32)?;
+    let status = Status::from_wire_name(&text);
+    let allowed = [Status::Completed, Status::Failed, Status::Canceled];
+    let status = status.filter(|s| allowed.contains(s));
+    Ok(Resolve {
+        status: status.ok_or_else(|| invalid("status must be COMPLETED, FAILED or CANCELED"))?,
+        result: body.payload("result"),
+        error: body.payload("error"),
+    })
+}
+
+fn decode_resume(call: &Call, body: &JsonObject) -> Result<Resume, ServiceError> {
+    refuse_human_task(body, "task_result")?;
+    let whole = || match call.body.trim_ascii() {
+        b"" => json_payload(b"{}"),
+        bytes => json_payload(bytes),
+    };
+    let kind = if body.has("approve_current_step") {
+        ResumeKind::Control {
+            approve: body.flag("approve_current_step")?.unwrap_or(true),
+        }
+    } else if body.is_empty() || body.keys().all(|key| CONTROL_KEYS.contains(&key)) {
+        ResumeKind::ControlOrResult { body: whole() }
+    } else {
+        let action = body.raw("action").map(serde_json::value::RawValue::get);
+        ResumeKind::Result {
+            body: whole(),
+            fail: action == Some("\"fail\""),
+        }
+    };
+    let steers = !matches!(kind, ResumeKind::Result { .. });
+    let next_handler = if steers {
+        body.text("next_handler", ADDRESS_CHARS_MAX)?
+    } else {
+        None
+    };
+    Ok(Resume { kind, next_handler })
+}
+
+/// What every change to an existing intent carries beside its own fields.
+fn decode_change(call: &Call, body: &JsonObject) -> Result<Change, ServiceError> {
+    Ok(Change {
+        label: body.text("actor", ACTOR_CHARS_MAX)?,
+        reason: body.text("reason", REASON_CHARS_MAX)?.unwrap_or_default(),
+        expected_policy_generation: body.number("expected_policy_generation")?,
+        ..decode_scope(call)?
+    })
+}
+
+fn decode_scope(call: &Call) -> Result<Change, ServiceError> {
+    Ok(Change {
+        owner: call.owner()?,
+        idempotency: call.idempotency(None)?,
+        ..Change::default()
+    })
+}
+
+fn applied_json(done: &Transition) -> Vec<u8> {
+    let mut out = Object::ok();
+    out.flag("applied", done.reply.applied);
+    out.number("policy_generation", done.reply.policy_generation);
+    write_transition(&mut out, done);
+    out.finish()
+}
+
+fn write_transition(out: &mut Object, done: &Transition) {
+    let Transitioned { intent, event, .. } = &done.reply;
+    let intent = intent.clone().unwrap_or_default();
+    let terminal = intent.status().is_terminal();
+    let beside = Beside {
+        payload: Some(&done.payload),
+        terminal_event: event.as_ref().filter(|e| e.status().is_terminal()),
+        scenario: None,
+    };
+    out.raw("intent", &intent_json(&intent, beside));
+    if let Some(event) = event {
+        out.raw("event", &event_json(event, EventForm::Closed));
+    }
+    if terminal {
+        out.raw("completion_delivery", &completion_json(&intent, &done.completion));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intent_types_have_segments_and_a_version() {
+        for good in ["notify.message.v1", "task.v1", "a_b.c1.v12"] {
+            assert!(is_intent_type(good, true), "{good}");
+        }
+        for bad in ["", "task", "v1", "Task.v1", "a..v1", "a.v", "a b.v1", "a.v1.x"] {
+            assert!(!is_intent_type(bad, true), "{bad}");
+        }
+        assert!(is_intent_type("deploy.change", false));
+        assert!(!is_intent_type("deploy change", false));
+    }
+}

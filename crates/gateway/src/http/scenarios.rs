@@ -1,0 +1,229 @@
+//! Scenario bundles (surface 5).
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use baton_protocol::limits::{ADDRESS_CHARS_MAX, IDEMPOTENCY_KEY_CHARS_MAX};
+use baton_protocol::{ErrorCode, ServiceError};
+
+use super::accounts::{callback_url, delivery_mode};
+use super::call::Call;
+use super::error::{ApiError, not_found};
+use super::intents::{decode_lifecycle, is_intent_type};
+use super::json::{JsonObject, invalid, json_payload};
+use super::render::{Object, scenario_json};
+use super::{App, json};
+use crate::service::Submit;
+use crate::service::scenario::{Bundle, BundleAgent, BundleHuman, Findings, Step};
+
+const ROLE_CHARS_MAX: usize = 100;
+const TEXT_CHARS_MAX: usize = 255;
+const TITLE_CHARS_MAX: usize = 1_000;
+const RETRY_DELAY_SECONDS_DEFAULT: u32 = 30;
+const REMINDER_FIELDS: [&str; 4] = [
+    "remind_after_seconds",
+    "remind_interval_seconds",
+    "max_reminders",
+    "escalate_to",
+];
+
+pub(super) async fn apply(State(app): State<Arc<App>>, call: Call) -> Result<Response, ApiError> {
+    let body = call.json()?;
+    let (mut bundle, findings) = decode_bundle(&body);
+    if let Some(error) = findings.errors.first() {
+        return Err(ServiceError::new(ErrorCode::SchemaInvalid, error.clone()).into());
+    }
+    let in_body = body.text("idempotency_key", IDEMPOTENCY_KEY_CHARS_MAX)?;
+    bundle.intent.idempotency = call.idempotency(in_body)?;
+    bundle.intent.trace_parent = call.trace_parent();
+    let applied = app.service.apply_scenario(&call.caller, bundle).await?;
+    Ok(json(scenario_json(&applied)))
+}
+
+pub(super) async fn validate(_: State<Arc<App>>, call: Call) -> Result<Response, ApiError> {
+    let (bundle, mut findings) = decode_bundle(&call.json()?);
+    let checked = bundle.check();
+    findings.errors.extend(checked.errors);
+    findings.warnings.extend(checked.warnings);
+    let mut out = Object::ok();
+    out.flag("valid", findings.errors.is_empty());
+    out.texts("errors", findings.errors.iter().map(String::as_str));
+    out.texts("warnings", findings.warnings.iter().map(String::as_str));
+    Ok(json(out.finish()))
+}
+
+pub(super) async fn macros(_: State<Arc<App>>, _: Call) -> Response {
+    let mut out = Object::ok();
+    out.list("macros", []);
+    json(out.finish())
+}
+
+pub(super) async fn unknown_macro(_: State<Arc<App>>, Path(id): Path<String>, _: Call) -> ApiError {
+    not_found(format!("macro {id} does not exist"))
+}
+
+/// Reads as much of a bundle as can be read, and collects what could not.
+fn decode_bundle(body: &JsonObject) -> (Bundle, Findings) {
+    let mut errors = Errors::default();
+    let workflow = errors.take(body.object("workflow")).flatten().unwrap_or_default();
+    let bundle = Bundle {
+        scenario_id: errors.take(decode_scenario_id(body)).unwrap_or_default(),
+        agents: errors.each(body.objects("agents"), decode_agent),
+        humans: errors.each(body.objects("humans"), decode_human),
+        macro_id: errors.take(workflow.text("macro_id", TEXT_CHARS_MAX)).flatten(),
+        entry_step: errors.take(workflow.text("entry_step", ROLE_CHARS_MAX)).flatten(),
+        steps: errors.each(workflow.objects("steps"), decode_step),
+        intent: errors.take(decode_intent(body)).unwrap_or_default(),
+    };
+    for field in ["title", "description"] {
+        errors.take(body.text(field, TITLE_CHARS_MAX));
+    }
+    errors.take(body.text("idempotency_key", IDEMPOTENCY_KEY_CHARS_MAX));
+    (
+        bundle,
+        Findings {
+            errors: errors.0,
+            warnings: Vec::new(),
+        },
+    )
+}
+
+/// Collects messages instead of stopping at the first.
+#[derive(Default)]
+struct Errors(Vec<String>);
+
+impl Errors {
+    fn take<T>(&mut self, result: Result<T, ServiceError>) -> Option<T> {
+        result.map_err(|error| self.0.push(error.message)).ok()
+    }
+
+    fn each<T: Default>(
+        &mut self,
+        list: Result<Vec<JsonObject>, ServiceError>,
+        decode: impl Fn(&JsonObject) -> Result<T, ServiceError>,
+    ) -> Vec<T> {
+        let list = self.take(list).unwrap_or_default();
+        list.iter()
+            .map(|item| self.take(decode(item)).unwrap_or_default())
+            .collect()
+    }
+}
+
+fn decode_scenario_id(body: &JsonObject) -> Result<String, ServiceError> {
+    let id = body.required_text("scenario_id", TEXT_CHARS_MAX)?;
+    if id.len() < 3 || !is_intent_type(&id, false) {
+        return Err(invalid(
+            "scenario_id must be 3 to 255 of a-z, 0-9, '_' and '-' in segments parted by '.'",
+        ));
+    }
+    Ok(id)
+}
+
+fn decode_agent(agent: &JsonObject) -> Result<BundleAgent, ServiceError> {
+    Ok(BundleAgent {
+        role: agent.text("role", ROLE_CHARS_MAX)?,
+        address: agent.required_text("address", ADDRESS_CHARS_MAX)?,
+        create_if_missing: agent.flag("create_if_missing")?.unwrap_or(false),
+        display_name: agent.text("display_name", TEXT_CHARS_MAX)?,
+        delivery_mode: delivery_mode(agent)?,
+        callback_url: callback_url(agent)?,
+    })
+}
+
+fn decode_human(human: &JsonObject) -> Result<BundleHuman, ServiceError> {
+    human.text("contact", TEXT_CHARS_MAX)?;
+    Ok(BundleHuman {
+        role: human.text("role", ROLE_CHARS_MAX)?,
+    })
+}
+
+fn decode_step(step: &JsonObject) -> Result<Step, ServiceError> {
+    let retry = step.object("retry")?.unwrap_or_default();
+    Ok(Step {
+        step_id: step.required_text("step_id", ROLE_CHARS_MAX)?,
+        tool_id: step.text("tool_id", TEXT_CHARS_MAX)?,
+        runtime_type: step.text("runtime_type", ROLE_CHARS_MAX)?,
+        assigned_to: step.text("assigned_to", ADDRESS_CHARS_MAX)?,
+        requires_approval: step.flag("requires_approval")?.unwrap_or(false),
+        has_human_task: step.has("human_task"),
+        step_deadline_seconds: step.positive("step_deadline_seconds")?.unwrap_or(0),
+        max_retries: retry.number("max_retries")?.map_or(0, clamp),
+        retry_delay_seconds: retry
+            .positive("retry_delay_seconds")?
+            .unwrap_or(RETRY_DELAY_SECONDS_DEFAULT),
+        input: step.object_bytes("input")?.unwrap_or_default(),
+        on_success: step.text("on_success", ROLE_CHARS_MAX)?,
+        on_failure: step.text("on_failure", ROLE_CHARS_MAX)?,
+        has_reminders: REMINDER_FIELDS.iter().any(|field| step.has(field)),
+    })
+}
+
+fn clamp(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+fn decode_intent(body: &JsonObject) -> Result<Submit, ServiceError> {
+    let intent = body
+        .object("intent")?
+        .ok_or_else(|| invalid("intent is required"))?;
+    let intent_type = intent.required_text("type", TEXT_CHARS_MAX)?;
+    if intent_type.len() < 3 || !is_intent_type(&intent_type, false) {
+        return Err(invalid(
+            "intent.type must be 3 to 255 of a-z, 0-9, '_' and '-' in segments parted by '.'",
+        ));
+    }
+    let mut submit = decode_lifecycle(&intent)?;
+    submit.intent_type = intent_type;
+    submit.payload = json_payload(&intent.object_bytes("payload")?.unwrap_or_else(|| "{}".into()));
+    Ok(submit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decoded(body: &str) -> (Bundle, Findings) {
+        decode_bundle(&JsonObject::parse(body.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn the_command_lines_empty_strings_read_as_absent() {
+        let (bundle, findings) = decoded(
+            r#"{"scenario_id": "replacing-webhooks.demo.v1", "unknown": 1,
+                "agents": [{"role": "", "address": "payment-service-demo", "create_if_missing": true}],
+                "humans": [{"role": "boss", "contact": ""}],
+                "workflow": {"steps": [{"step_id": "s", "tool_id": "", "assigned_to": "payment-service-demo"}]},
+                "intent": {"type": "payment.process.v1", "payload": {"a": 1.50}}}"#,
+        );
+        assert_eq!(findings, Findings::default());
+        assert_eq!(bundle.agents[0].role, None);
+        assert_eq!(bundle.steps[0].tool_id, None);
+        assert_eq!(bundle.steps[0].retry_delay_seconds, 30);
+        assert_eq!(&bundle.intent.payload.data[..], br#"{"a": 1.50}"#);
+        assert_eq!(bundle.check(), Findings::default());
+    }
+
+    #[test]
+    fn every_unreadable_field_is_named() {
+        let (_, findings) = decoded(
+            r#"{"scenario_id": "X y", "agents": [{"role": "r"}, {"address": 5}],
+                "workflow": {"steps": [{"step_id": "s", "step_deadline_seconds": 0}]},
+                "intent": {"type": "a.v1", "human_task": {"title": "t"}}}"#,
+        );
+        for part in [
+            "scenario_id must be",
+            "agents[0].address is required",
+            "agents[1].address must be a string",
+            "workflow.steps[0].step_deadline_seconds must be",
+            "human_task is not supported by this version",
+        ] {
+            assert!(
+                findings.errors.iter().any(|e| e.contains(part)),
+                "{part} in {findings:?}"
+            );
+        }
+        let (_, empty) = decoded("{}");
+        assert_eq!(empty.errors, ["scenario_id is required", "intent is required"]);
+    }
+}

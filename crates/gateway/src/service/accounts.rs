@@ -1,0 +1,310 @@
+//! Service accounts and their keys.
+
+use baton_protocol::address::{Scope, canonical, sa_name_from};
+use baton_protocol::limits::{LIST_PAGE_DEFAULT, LIST_PAGE_MAX};
+use baton_protocol::proto::internal::{
+    AccountStatus, ApiKey, CreateApiKey, CreateServiceAccount, GetServiceAccount, GetTenant, KeyKind,
+    ListServiceAccounts, RevokeApiKey, ServiceAccount, UpdateServiceAccount, command, query, query_reply,
+    reply,
+};
+use baton_protocol::{ErrorCode, Route, ServiceError};
+use sha2::{Digest, Sha256};
+
+use super::idempotency::claim;
+use super::{Caller, Failure, IdempotencyRequest, Service, hex, unexpected};
+
+/// Every machine key starts like this.
+pub(crate) const TOKEN_PREFIX: &str = "axme_sa_";
+/// Characters of a token that are shown again later.
+const HINT_CHARS: usize = 6;
+
+/// A checked request for a new account.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct NewAccount {
+    /// The caller's own when absent.
+    pub org_id: Option<String>,
+    /// The caller's own when absent.
+    pub workspace_id: Option<String>,
+    /// Exactly as the client sent it.
+    pub name: String,
+    pub description: String,
+    pub display_name: String,
+    pub created_by_actor_id: Option<String>,
+    pub delivery_mode: String,
+    pub callback_url: String,
+    pub idempotency: Option<IdempotencyRequest>,
+}
+
+/// Fields of an account to change; absent ones stay.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct AccountPatch {
+    pub delivery_mode: Option<String>,
+    pub callback_url: Option<String>,
+    pub display_name: Option<String>,
+    pub description: Option<String>,
+    pub status: Option<AccountStatus>,
+}
+
+/// A checked request for a new key.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct NewKey {
+    /// Agent key unless asked otherwise.
+    pub kind: Option<KeyKind>,
+    pub name: String,
+    pub description: String,
+    /// Unix milliseconds; 0 = never.
+    pub expires_at_ms: u64,
+}
+
+/// A new key and the only copy of its token.
+#[derive(Clone)]
+pub(crate) struct CreatedKey {
+    pub key: ApiKey,
+    pub token: String,
+}
+
+impl std::fmt::Debug for CreatedKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CreatedKey")
+            .field("key_id", &self.key.key_id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Service {
+    /// Registers an account and with it an agent address.
+    pub(crate) async fn create_account(
+        &self,
+        caller: &Caller,
+        new: NewAccount,
+    ) -> Result<ServiceAccount, Failure> {
+        let (account, _) = self.put_account(caller, new, false).await?;
+        Ok(account)
+    }
+
+    /// Registers an account, or returns the one that has the name already (`false`).
+    pub(super) async fn put_account(
+        &self,
+        caller: &Caller,
+        new: NewAccount,
+        get_or_create: bool,
+    ) -> Result<(ServiceAccount, bool), Failure> {
+        check_manager(caller)?;
+        let scope = self
+            .managed_scope(caller, new.org_id.as_deref(), new.workspace_id.as_deref())
+            .await?;
+        let sa_name = sa_name_from(&new.name)?;
+        let now = self.ports.environment.now_ms();
+        let account = ServiceAccount {
+            service_account_id: format!("sa_{sa_name}_{}", hex(&self.random::<6>())),
+            address: canonical(&scope.org_slug, &scope.workspace_slug, &sa_name),
+            org_id: scope.org_id,
+            workspace_id: scope.workspace_id,
+            name: new.name,
+            display_name: new.display_name,
+            description: new.description,
+            status: AccountStatus::Active.into(),
+            created_by_actor_id: new
+                .created_by_actor_id
+                .unwrap_or_else(|| caller.account.address.clone()),
+            delivery_mode: new.delivery_mode,
+            callback_url: new.callback_url,
+            created_at_ms: now,
+            updated_at_ms: now,
+        };
+        let id = account.service_account_id.clone();
+        let body = command::Body::CreateServiceAccount(CreateServiceAccount {
+            actor: Some(caller.actor(None, None)),
+            service_account: Some(account),
+            get_or_create,
+            idempotency: new.idempotency.as_ref().map(|r| claim(caller, r)),
+        });
+        let account = self.propose_account(body).await?;
+        let created = account.service_account_id == id;
+        Ok((account, created))
+    }
+
+    /// Accounts of a workspace that are not deleted.
+    pub(crate) async fn list_accounts(
+        &self,
+        caller: &Caller,
+        org_id: Option<&str>,
+        workspace_id: Option<&str>,
+        limit: Option<u32>,
+    ) -> Result<Vec<ServiceAccount>, ServiceError> {
+        let scope = self.managed_scope(caller, org_id, workspace_id).await?;
+        let query = query::Body::ListServiceAccounts(ListServiceAccounts {
+            org_id: scope.org_id,
+            workspace_id: scope.workspace_id,
+            limit: limit.unwrap_or(LIST_PAGE_DEFAULT).min(LIST_PAGE_MAX),
+        });
+        let actor = Some(caller.actor(None, None));
+        match self.read(Route::Meta, actor, query).await? {
+            query_reply::Outcome::ServiceAccounts(page) => Ok(page.service_accounts),
+            _ => Err(unexpected("something else than service accounts")),
+        }
+    }
+
+    /// One account.
+    pub(crate) async fn get_account(
+        &self,
+        caller: &Caller,
+        id: &str,
+    ) -> Result<ServiceAccount, ServiceError> {
+        let query = query::Body::GetServiceAccount(GetServiceAccount {
+            service_account_id: id.to_owned(),
+        });
+        let actor = Some(caller.actor(None, None));
+        match self.read(Route::Meta, actor, query).await? {
+            query_reply::Outcome::ServiceAccount(account) => Ok(account),
+            _ => Err(unexpected("something else than a service account")),
+        }
+    }
+
+    /// Changes an account.
+    pub(crate) async fn update_account(
+        &self,
+        caller: &Caller,
+        id: &str,
+        patch: AccountPatch,
+    ) -> Result<ServiceAccount, Failure> {
+        check_manager(caller)?;
+        self.propose_account(command::Body::UpdateServiceAccount(UpdateServiceAccount {
+            actor: Some(caller.actor(None, None)),
+            service_account_id: id.to_owned(),
+            delivery_mode: patch.delivery_mode,
+            callback_url: patch.callback_url,
+            display_name: patch.display_name,
+            description: patch.description,
+            status: patch.status.unwrap_or(AccountStatus::Unspecified).into(),
+        }))
+        .await
+    }
+
+    /// Draws a key for an account. The token exists nowhere else afterwards.
+    pub(crate) async fn create_key(
+        &self,
+        caller: &Caller,
+        account_id: &str,
+        new: NewKey,
+    ) -> Result<CreatedKey, Failure> {
+        check_manager(caller)?;
+        let kind = new.kind.unwrap_or(KeyKind::Agent);
+        if kind == KeyKind::Operator && !caller.is_operator() {
+            return Err(scope_error("only an operator key may create operator keys").into());
+        }
+        let account = self.get_account(caller, account_id).await?;
+        let token = format!("{TOKEN_PREFIX}{account_id}_{}", hex(&self.random::<32>()));
+        let key = ApiKey {
+            key_id: format!("key_{}", hex(&self.random::<10>())),
+            token_sha256: token_hash(&token).to_vec().into(),
+            key_hint: format!("…{}", &token[token.len() - HINT_CHARS..]),
+            kind: kind.into(),
+            service_account_id: account.service_account_id,
+            org_id: account.org_id,
+            workspace_id: account.workspace_id,
+            revoked: false,
+            created_at_ms: self.ports.environment.now_ms(),
+            expires_at_ms: new.expires_at_ms,
+            revoked_at_ms: 0,
+            name: new.name,
+            description: new.description,
+        };
+        let key = self
+            .propose_key(command::Body::CreateApiKey(CreateApiKey {
+                actor: Some(caller.actor(None, None)),
+                key: Some(key),
+            }))
+            .await?;
+        Ok(CreatedKey { key, token })
+    }
+
+    /// Ends a key everywhere.
+    pub(crate) async fn revoke_key(
+        &self,
+        caller: &Caller,
+        account_id: &str,
+        key_id: &str,
+    ) -> Result<ApiKey, Failure> {
+        check_manager(caller)?;
+        self.propose_key(command::Body::RevokeApiKey(RevokeApiKey {
+            actor: Some(caller.actor(None, None)),
+            service_account_id: account_id.to_owned(),
+            key_id: key_id.to_owned(),
+        }))
+        .await
+    }
+
+    async fn propose_account(&self, body: command::Body) -> Result<ServiceAccount, Failure> {
+        let reply = self.ports.proposer.propose(Route::Meta, body).await?;
+        match reply.outcome {
+            Some(reply::Outcome::ServiceAccount(reply)) => reply
+                .service_account
+                .ok_or_else(|| unexpected("an empty account").into()),
+            Some(reply::Outcome::Rejected(rejection)) => Err(rejection.into()),
+            _ => Err(unexpected("something else than a service account").into()),
+        }
+    }
+
+    async fn propose_key(&self, body: command::Body) -> Result<ApiKey, Failure> {
+        let reply = self.ports.proposer.propose(Route::Meta, body).await?;
+        match reply.outcome {
+            Some(reply::Outcome::ApiKey(reply)) => {
+                reply.api_key.ok_or_else(|| unexpected("an empty key").into())
+            }
+            Some(reply::Outcome::Rejected(rejection)) => Err(rejection.into()),
+            _ => Err(unexpected("something else than a key").into()),
+        }
+    }
+
+    /// The workspace a management call is about.
+    pub(super) async fn managed_scope(
+        &self,
+        caller: &Caller,
+        org_id: Option<&str>,
+        workspace_id: Option<&str>,
+    ) -> Result<Scope, ServiceError> {
+        let own = &caller.scope;
+        let org_id = org_id.unwrap_or(&own.org_id);
+        let workspace_id = workspace_id.unwrap_or(&own.workspace_id);
+        if *org_id == own.org_id && *workspace_id == own.workspace_id {
+            return Ok(own.clone());
+        }
+        if !caller.is_operator() {
+            return Err(scope_error(
+                "org_id and workspace_id do not match this key; use a key of that workspace",
+            ));
+        }
+        let found = self
+            .tenant(GetTenant {
+                org_id: org_id.to_owned(),
+                workspace_id: workspace_id.to_owned(),
+                ..GetTenant::default()
+            })
+            .await?;
+        found.ok_or_else(|| {
+            ServiceError::new(
+                ErrorCode::NotFound,
+                format!("workspace {workspace_id} of organization {org_id} does not exist"),
+            )
+        })
+    }
+}
+
+/// SHA-256 of a whole token, the only form that is stored.
+pub(crate) fn token_hash(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+fn check_manager(caller: &Caller) -> Result<(), ServiceError> {
+    match caller.kind() {
+        KeyKind::Operator | KeyKind::Workspace => Ok(()),
+        KeyKind::Agent | KeyKind::Unspecified => Err(scope_error(
+            "agent keys may not manage service accounts; use a workspace key",
+        )),
+    }
+}
+
+fn scope_error(message: &str) -> ServiceError {
+    ServiceError::new(ErrorCode::InvalidActorScope, message)
+}
