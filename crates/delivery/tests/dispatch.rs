@@ -279,6 +279,10 @@ async fn missed_effects_are_made_up_from_the_tables() {
     // Without a pause in between the follower cannot keep up with the bounded feed.
     world.group.complete(first);
     let ids: Vec<_> = (1..50).map(|n| world.group.submit(&agent, n)).collect();
+    // What is still in the feed concerns somebody else.
+    for n in 50..53 {
+        world.group.submit(&support::agent("other"), n);
+    }
     for id in ids {
         assert_eq!(id_of(&rx.recv().await.unwrap()), id);
         world.hub.picked_up(id, "key-1");
