@@ -1,0 +1,116 @@
+//! The running node: what handle, router, endpoint and duties share.
+
+use crate::apply_hub::ApplyHub;
+use crate::cluster_time::ClusterTime;
+use crate::config::ConsensusConfig;
+use crate::directory::Directory;
+use crate::group::Group;
+use crate::meta_freshness::MetaFreshness;
+use crate::network::Links;
+use crate::streams::StreamHandler;
+use baton_protocol::{ErrorCode, GroupId, ServiceError};
+use baton_raft_storage::LogEngine;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use tokio::sync::{mpsc, oneshot};
+
+/// How a node is told to end; the sender is dropped or used when it has.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// Hands leadership over, marks the tables clean.
+    Graceful(oneshot::Sender<()>),
+    /// As if the process had been killed.
+    Abrupt(oneshot::Sender<()>),
+}
+
+pub(crate) struct Core {
+    engine: LogEngine,
+    pub(crate) config: Arc<ConsensusConfig>,
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) time: Arc<ClusterTime>,
+    pub(crate) links: Arc<Links>,
+    pub(crate) groups: BTreeMap<GroupId, Arc<Group>>,
+    pub(crate) hub: Arc<ApplyHub>,
+    pub(crate) meta: MetaFreshness,
+    pub(crate) stream_handler: RwLock<Option<Arc<dyn StreamHandler>>>,
+    /// Peers that said they may lead, from the last time exchange.
+    may_lead: Mutex<HashMap<u64, bool>>,
+    stopping: AtomicBool,
+    pub(crate) stop: mpsc::Sender<Stop>,
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core")
+            .field("node_id", &self.directory.node_id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    pub(crate) fn new(
+        config: Arc<ConsensusConfig>,
+        links: Arc<Links>,
+        time: Arc<ClusterTime>,
+        hub: Arc<ApplyHub>,
+        groups: BTreeMap<GroupId, Arc<Group>>,
+        engine: LogEngine,
+        stop: mpsc::Sender<Stop>,
+    ) -> Self {
+        Self {
+            engine,
+            config,
+            directory: links.directory.clone(),
+            time,
+            links,
+            groups,
+            hub,
+            meta: MetaFreshness::default(),
+            stream_handler: RwLock::new(None),
+            may_lead: Mutex::default(),
+            stopping: AtomicBool::new(false),
+            stop,
+        }
+    }
+
+    pub(crate) fn group(&self, group: GroupId) -> Result<&Arc<Group>, ServiceError> {
+        self.groups.get(&group).ok_or_else(|| {
+            ServiceError::new(
+                ErrorCode::NotFound,
+                format!("group {group} has no replica on this node"),
+            )
+        })
+    }
+
+    /// Replicas whose snapshot lets the log engine drop old files.
+    pub(crate) fn replicas_holding_old_files(&self) -> Vec<u64> {
+        self.engine.replicas_holding_old_files()
+    }
+
+    /// Whether this node may be or become a leader.
+    pub(crate) fn may_lead(&self) -> bool {
+        self.time.may_lead() && !self.is_stopping()
+    }
+
+    pub(crate) fn note_peer(&self, node: u64, may_lead: bool) {
+        self.may_lead
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(node, may_lead);
+    }
+
+    /// Whether `node` answered lately and said that it may lead.
+    pub(crate) fn peer_may_lead(&self, node: u64) -> bool {
+        let peers = self.may_lead.lock().unwrap_or_else(PoisonError::into_inner);
+        peers.get(&node).copied().unwrap_or(false)
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_stopping(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+}

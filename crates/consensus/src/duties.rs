@@ -1,0 +1,298 @@
+//! What a running node does by itself: exchanges time, keeps meta fresh, spreads leaders, takes snapshots, watches
+//! its groups.
+
+use crate::core::Core;
+use crate::group::Group;
+use crate::meta_freshness::META_CONFIRM_INTERVAL;
+use crate::metrics;
+use crate::peer::{CallBody, call_body, frames};
+use baton_protocol::proto::internal as pb;
+use baton_protocol::{ErrorCode, GroupId, ServiceError};
+use openraft::async_runtime::watch::WatchReceiver as _;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{MissedTickBehavior, interval};
+
+const TIME_EXCHANGE_INTERVAL: Duration = Duration::from_millis(500);
+const TIME_EXCHANGE_TIMEOUT: Duration = Duration::from_millis(500);
+const BALANCE_INTERVAL: Duration = Duration::from_secs(3);
+/// Transfers started per round: a whole node's groups must not all move at once.
+const TRANSFERS_PER_ROUND: usize = 4;
+/// How far behind a replica may be to take over.
+const TRANSFER_LAG_MAX: u64 = 64;
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(2);
+const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(5);
+/// Log bytes of a group below which no snapshot is taken.
+const SNAPSHOT_LOG_BYTES_MIN: u64 = 64 << 20;
+const SUPERVISE_INTERVAL: Duration = Duration::from_millis(500);
+/// Whole hand-over at a graceful stop.
+pub(crate) const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(3);
+
+fn ticks(every: Duration) -> tokio::time::Interval {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// Starts all of them on the current runtime.
+pub(crate) fn start(core: &Arc<Core>) {
+    for peer in core.directory.peers() {
+        tokio::spawn(exchange_time(core.clone(), peer));
+    }
+    tokio::spawn(steer_time(core.clone()));
+    tokio::spawn(confirm_meta(core.clone()));
+    tokio::spawn(balance(core.clone()));
+    tokio::spawn(snapshots(core.clone()));
+    tokio::spawn(supervise(core.clone()));
+    for group in core.groups.values().filter(|g| g.gate.is_cut()) {
+        tokio::spawn(vote_again(core.clone(), group.clone()));
+    }
+}
+
+async fn exchange_time(core: Arc<Core>, peer: u64) {
+    let mut ticks = ticks(TIME_EXCHANGE_INTERVAL);
+    loop {
+        ticks.tick().await;
+        let clock = core.time.clock();
+        let own = pb::TimeExchange {
+            wall_ms: clock.wall_ms(),
+            may_lead: core.may_lead(),
+        };
+        let sent = clock.monotonic();
+        let reply = core
+            .links
+            .call(peer, None, CallBody::Time(own), TIME_EXCHANGE_TIMEOUT)
+            .await;
+        match reply.and_then(|reply| call_body(reply, frames::time)) {
+            Ok(time) => {
+                core.time
+                    .observe_peer(peer, time.wall_ms, clock.monotonic().saturating_sub(sent));
+                core.note_peer(peer, time.may_lead);
+            }
+            Err(_) => core.note_peer(peer, false),
+        }
+    }
+}
+
+/// Keeps the estimate moving, and keeps a node with a wrong clock from standing for election.
+async fn steer_time(core: Arc<Core>) {
+    let mut ticks = ticks(TIME_EXCHANGE_INTERVAL);
+    let mut campaigns = None;
+    loop {
+        ticks.tick().await;
+        core.time.steer();
+        let may_lead = core.may_lead();
+        if campaigns != Some(may_lead) {
+            campaigns = Some(may_lead);
+            for group in core.groups.values() {
+                group
+                    .raft
+                    .runtime_config()
+                    .elect(may_lead && !group.gate.is_cut());
+            }
+        }
+        if !may_lead && core.time.synced() && !core.is_stopping() {
+            for group in led(&core) {
+                start_transfer(&core, &group, None).await;
+            }
+        }
+    }
+}
+
+async fn confirm_meta(core: Arc<Core>) {
+    let mut ticks = ticks(META_CONFIRM_INTERVAL);
+    loop {
+        ticks.tick().await;
+        // Failure shows in the age of the last success.
+        let _ = core.refresh_meta().await;
+    }
+}
+
+/// Gives groups to the nodes that should lead them.
+async fn balance(core: Arc<Core>) {
+    let mut ticks = ticks(BALANCE_INTERVAL);
+    loop {
+        ticks.tick().await;
+        if core.is_stopping() {
+            continue;
+        }
+        let mut started = 0;
+        for group in led(&core) {
+            let preferred = core.directory.preferred_node(group.id);
+            if started < TRANSFERS_PER_ROUND
+                && preferred != core.directory.node_id
+                && start_transfer(&core, &group, Some(preferred)).await
+            {
+                started += 1;
+            }
+        }
+    }
+}
+
+async fn snapshots(core: Arc<Core>) {
+    let mut ticks = ticks(SNAPSHOT_INTERVAL);
+    loop {
+        ticks.tick().await;
+        let holding = core.replicas_holding_old_files();
+        // One at a time: the loop waits for each.
+        for group in core.groups.values() {
+            let last = group
+                .tables
+                .snapshots()
+                .current()
+                .map_or(0, |file| file.len_bytes());
+            let due = group.log.log_bytes() >= SNAPSHOT_LOG_BYTES_MIN.max(last / 2);
+            if due || holding.contains(&group.replica_id) {
+                snapshot(group).await;
+            }
+        }
+    }
+}
+
+async fn snapshot(group: &Group) {
+    let mut metrics = group.raft.data_metrics();
+    let now = metrics.borrow_watched().clone();
+    let (applied, before) = (now.last_applied, now.snapshot);
+    if applied <= before || group.raft.trigger().snapshot().await.is_err() {
+        return;
+    }
+    tracing::info!(group_id = %group.id, log_bytes = group.log.log_bytes(), "snapshot started");
+    let done = async {
+        loop {
+            let snapshot = metrics.borrow_watched().snapshot;
+            if let Some(id) = snapshot.filter(|_| snapshot > before) {
+                return Some(id);
+            }
+            metrics.changed().await.ok()?;
+        }
+    };
+    if let Ok(Some(id)) = tokio::time::timeout(Duration::from_secs(600), done).await {
+        // A stopped group is the supervisor's business.
+        let _ = group.raft.trigger().purge_log(id.index).await;
+    }
+}
+
+/// The first fatal error of a group ends the node: it would serve stale reads and lose proposals.
+async fn supervise(core: Arc<Core>) {
+    let mut ticks = ticks(SUPERVISE_INTERVAL);
+    loop {
+        ticks.tick().await;
+        for group in core.groups.values() {
+            let raft = group.raft.metrics().borrow_watched().clone();
+            let applied = group.tables.applied_index();
+            metrics::apply_lag(
+                group.id,
+                raft.local_committed
+                    .map_or(0, |id| id.index)
+                    .saturating_sub(applied),
+            );
+            if let Err(error) = raft.running_state
+                && !core.is_stopping()
+            {
+                let message = format!("group {} stopped: {error}", group.id);
+                tracing::error!(group_id = %group.id, %error, "a group has stopped; this node must stop");
+                (core.config.fatal)(&message);
+                return;
+            }
+        }
+    }
+}
+
+/// Lets a replica whose log was cut vote again once it has applied what a leader had.
+async fn vote_again(core: Arc<Core>, group: Arc<Group>) {
+    while core.catch_up(group.id, Duration::from_secs(5)).await.is_err() {
+        tokio::time::sleep(SUPERVISE_INTERVAL).await;
+    }
+    group.gate.caught_up();
+    group.raft.runtime_config().elect(core.may_lead());
+    tracing::info!(group_id = %group.id, "caught up with the leader; voting again");
+}
+
+fn led(core: &Core) -> Vec<Arc<Group>> {
+    core.groups
+        .values()
+        .filter(|group| group.lead().am_leader)
+        .cloned()
+        .collect()
+}
+
+/// Asks a live, caught-up replica to take over; the best one when `to` is `None`. False when there is none.
+async fn start_transfer(core: &Core, group: &Group, to: Option<u64>) -> bool {
+    let metrics = group.raft.metrics().borrow_watched().clone();
+    let last = metrics.last_log_index.unwrap_or(0);
+    let replication = metrics.replication.unwrap_or_default();
+    let target = replication
+        .iter()
+        .filter_map(|(replica, matched)| {
+            let node = core.directory.node_of(group.id, *replica)?;
+            let matched = matched.as_ref().map_or(0, |id| id.index);
+            let eligible = core.peer_may_lead(node) && matched + TRANSFER_LAG_MAX >= last;
+            (eligible && to.is_none_or(|to| to == node)).then_some((matched, *replica))
+        })
+        .max();
+    let Some((_, replica)) = target else { return false };
+    tracing::info!(group_id = %group.id, to_replica = replica, "transferring leadership");
+    group.raft.trigger().transfer_leader(replica).await.is_ok()
+}
+
+/// Hands over every led group. Returns when none is left or the time is up.
+pub(crate) async fn hand_over(core: &Core) {
+    let all = async {
+        loop {
+            let mut waiting = false;
+            for group in led(core) {
+                waiting |= start_transfer(core, &group, None).await;
+            }
+            if !waiting {
+                return;
+            }
+            for group in core.groups.values() {
+                let mut leadership = group.leadership.clone();
+                let moved = leadership.wait_for(|lead| !lead.am_leader);
+                let _ = tokio::time::timeout(TRANSFER_TIMEOUT / 4, moved).await;
+            }
+        }
+    };
+    if tokio::time::timeout(HAND_OVER_TIMEOUT, all).await.is_err() {
+        tracing::warn!("not every group could be handed over before stopping");
+    }
+}
+
+impl Core {
+    pub(crate) async fn transfer_leader(&self, group: GroupId, to_node: u64) -> Result<(), ServiceError> {
+        let group = self.group(group)?;
+        if !group.lead().am_leader {
+            return Err(ServiceError::new(
+                ErrorCode::NotLeader,
+                format!("this node does not lead group {}", group.id),
+            ));
+        }
+        if to_node == self.directory.node_id {
+            return Ok(());
+        }
+        let replica = self.directory.replica_on(group.id, to_node).ok_or_else(|| {
+            ServiceError::new(
+                ErrorCode::NotFound,
+                format!("node {to_node} has no replica of group {}", group.id),
+            )
+        })?;
+        let timeout = || {
+            ServiceError::new(
+                ErrorCode::Timeout,
+                format!("node {to_node} did not take over group {}", group.id),
+            )
+        };
+        group
+            .raft
+            .trigger()
+            .transfer_leader(replica)
+            .await
+            .map_err(|_| timeout())?;
+        let mut leadership = group.leadership.clone();
+        let moved = leadership.wait_for(|lead| lead.leader_node == Some(to_node));
+        match tokio::time::timeout(TRANSFER_TIMEOUT, moved).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(timeout()),
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! One Raft group on this node.
+
+use crate::apply_hub::ApplyHub;
+use crate::cluster_time::ClusterTime;
+use crate::config::ConsensusConfig;
+use crate::leadership::{self, Leadership};
+use crate::network::{Links, NetFactory};
+use crate::proposer::Proposer;
+use crate::reads::ReadIndexer;
+use baton_protocol::GroupId;
+use baton_raft_storage::{
+    DataDir, GroupLog, GroupMachine, LogEngine, MachineOptions, StorageWorkers, TablesHandle, TypeConfig,
+};
+use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::{Instant as _, Raft, RaftLogReader as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Feature level of this version, written into snapshots.
+const FEATURE_LEVEL: u32 = 1;
+/// Part of the table memory that one group's overlay may take before a checkpoint.
+const OVERLAY_SHARE: u64 = 2;
+
+pub(crate) type GroupRaft = Raft<TypeConfig, GroupMachine>;
+
+/// A group's Raft object with everything of this node around it.
+pub(crate) struct Group {
+    pub(crate) id: GroupId,
+    pub(crate) replica_id: u64,
+    pub(crate) raft: GroupRaft,
+    pub(crate) log: GroupLog,
+    pub(crate) tables: TablesHandle,
+    pub(crate) proposer: Proposer,
+    pub(crate) reads: ReadIndexer,
+    pub(crate) leadership: watch::Receiver<Leadership>,
+    pub(crate) gate: VoteGate,
+    /// Held while a snapshot is received.
+    pub(crate) receiving: tokio::sync::Mutex<()>,
+}
+
+impl std::fmt::Debug for Group {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Group")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// When this replica may vote.
+///
+/// A restarted voter has forgotten the lease it granted: until the longest election timeout has passed, its vote
+/// could make a second leader while the first still serves. A replica whose log end was cut may have acknowledged
+/// what it no longer has: it must not vote before it has caught up with a leader.
+#[derive(Debug)]
+pub(crate) struct VoteGate {
+    /// Monotonic time.
+    refuse_until: Duration,
+    cut: AtomicBool,
+}
+
+impl VoteGate {
+    pub(crate) fn new(refuse_until: Duration, cut: bool) -> Self {
+        Self {
+            refuse_until,
+            cut: AtomicBool::new(cut),
+        }
+    }
+
+    /// Why a vote is refused now; a leadership transfer comes from the leader itself and is never an early one.
+    pub(crate) fn refusal(&self, now: Duration, leadership_transfer: bool) -> Option<&'static str> {
+        if self.cut.load(Ordering::Acquire) {
+            return Some("the end of this replica's log was cut; it votes again once it has caught up");
+        }
+        (now < self.refuse_until && !leadership_transfer)
+            .then_some("this replica has just started; it votes after the longest election timeout")
+    }
+
+    pub(crate) fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn caught_up(&self) {
+        self.cut.store(false, Ordering::Release);
+    }
+}
+
+/// What all groups of a node share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) config: Arc<ConsensusConfig>,
+    pub(crate) raft_config: Arc<openraft::Config>,
+    pub(crate) links: Arc<Links>,
+    pub(crate) time: Arc<ClusterTime>,
+    pub(crate) hub: Arc<ApplyHub>,
+    pub(crate) engine: LogEngine,
+    pub(crate) workers: StorageWorkers,
+}
+
+impl Group {
+    /// Opens log and tables and starts the group's tasks on the current runtime.
+    pub(crate) async fn open(id: GroupId, dir: &DataDir, shared: &Shared) -> Result<Self, String> {
+        let directory = &shared.links.directory;
+        let replica_id = directory
+            .replica_on(id, directory.node_id)
+            .ok_or_else(|| format!("this node has no replica of group {id}"))?;
+        let mut log = shared.engine.group(id, replica_id).map_err(|e| e.to_string())?;
+        let restarted = log.read_vote().await.map_err(|e| e.to_string())?.is_some();
+        let (machine, tables, recovered) =
+            GroupMachine::open(machine_options(id, replica_id, dir, shared), &log)
+                .map_err(|e| e.to_string())?;
+        if let Some(because) = recovered.rebuilt_because {
+            tracing::warn!(group_id = %id, because, "tables were rebuilt from snapshot and log");
+        }
+        let network = NetFactory {
+            group: id,
+            links: shared.links.clone(),
+        };
+        let raft = GroupRaft::new(
+            replica_id,
+            shared.raft_config.clone(),
+            network,
+            log.clone(),
+            machine,
+        )
+        .await
+        .map_err(|e| format!("group {id} cannot start: {e}"))?;
+        let alone = directory.members.len() == 1;
+        let cut = shared.engine.was_cut() && !alone && !shared.config.trust_cut_log;
+        if cut {
+            tracing::error!(group_id = %id, "the log's torn end was cut: not voting before a leader has caught this replica up");
+            raft.runtime_config().elect(false);
+        }
+        let window = if restarted && !alone {
+            shared.config.timing.election_max()
+        } else {
+            Duration::ZERO
+        };
+        let leadership = leadership::follow(id, raft.clone(), directory.clone());
+        Ok(Self {
+            id,
+            replica_id,
+            proposer: Proposer::start(id, raft.clone(), shared.time.clone(), directory.clone()),
+            reads: ReadIndexer::start(id, raft.clone(), shared.links.clone(), leadership.clone()),
+            leadership,
+            gate: VoteGate::new(shared.time.clock().monotonic() + window, cut),
+            receiving: tokio::sync::Mutex::new(()),
+            raft,
+            log,
+            tables,
+        })
+    }
+
+    pub(crate) fn lead(&self) -> Leadership {
+        *self.leadership.borrow()
+    }
+
+    /// The term this node leads in, if a majority has confirmed it within `lease`.
+    pub(crate) fn led_term(&self, lease: Duration) -> Option<u64> {
+        let lead = self.lead();
+        if !lead.am_leader {
+            return None;
+        }
+        let metrics = self.raft.data_metrics().borrow_watched().clone();
+        let voters = self.raft.voter_ids().count();
+        let fresh = voters <= 1
+            || metrics
+                .last_quorum_acked
+                .is_some_and(|at| at.into_inner().elapsed() <= lease);
+        fresh.then_some(lead.term)
+    }
+}
+
+fn machine_options(id: GroupId, replica_id: u64, dir: &DataDir, shared: &Shared) -> MachineOptions {
+    let directory = &shared.links.directory;
+    let groups = u64::from(directory.map.shard_groups()) + 1;
+    let share = shared.config.table_memory_bytes / groups;
+    MachineOptions {
+        dir: dir.replica_dir(id, replica_id),
+        group: id,
+        map: directory.map,
+        settings: directory.settings,
+        feature_level: FEATURE_LEVEL,
+        overlay_bytes_max: usize::try_from(share / OVERLAY_SHARE).unwrap_or(usize::MAX),
+        table_cache_bytes: share - share / OVERLAY_SHARE,
+        observer: shared.hub.clone(),
+        workers: shared.workers.clone(),
+    }
+}

@@ -1,0 +1,86 @@
+//! What a node knows of its groups, for operators and tests.
+
+use crate::core::Core;
+use crate::group::Group;
+use baton_protocol::GroupId;
+use openraft::async_runtime::watch::WatchReceiver as _;
+
+/// One node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeStatus {
+    pub node_id: u64,
+    /// The node's clock allows it to lead and it is not stopping.
+    pub may_lead: bool,
+    pub meta_fresh: bool,
+    pub groups: Vec<GroupStatus>,
+}
+
+/// One group as its replica on this node sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupStatus {
+    pub group: GroupId,
+    pub replica_id: u64,
+    pub term: u64,
+    /// Node id.
+    pub leader_node: Option<u64>,
+    pub am_leader: bool,
+    /// Last log index here.
+    pub last_log: u64,
+    /// Committed as far as this replica knows.
+    pub commit: u64,
+    pub applied: u64,
+    /// Index up to which the log here is on stable storage.
+    pub synced: u64,
+    /// Last index covered by a snapshot.
+    pub snapshot: u64,
+    pub log_bytes: u64,
+    /// Node ids.
+    pub voters: Vec<u64>,
+    /// Why the group no longer runs here.
+    pub stopped: Option<String>,
+}
+
+impl NodeStatus {
+    /// The group with this id.
+    #[must_use]
+    pub fn group(&self, group: GroupId) -> Option<&GroupStatus> {
+        self.groups.iter().find(|g| g.group == group)
+    }
+}
+
+pub(crate) fn node_status(core: &Core) -> NodeStatus {
+    NodeStatus {
+        node_id: core.directory.node_id,
+        may_lead: core.may_lead(),
+        meta_fresh: core.meta_fresh(),
+        groups: core
+            .groups
+            .values()
+            .map(|group| group_status(core, group))
+            .collect(),
+    }
+}
+
+fn group_status(core: &Core, group: &Group) -> GroupStatus {
+    let raft = group.raft.metrics().borrow_watched().clone();
+    let lead = group.lead();
+    GroupStatus {
+        group: group.id,
+        replica_id: group.replica_id,
+        term: lead.term,
+        leader_node: lead.leader_node,
+        am_leader: lead.am_leader,
+        last_log: raft.last_log_index.unwrap_or(0),
+        commit: raft.local_committed.map_or(0, |id| id.index),
+        applied: group.tables.applied_index(),
+        synced: group.log.synced_index(),
+        snapshot: raft.snapshot.map_or(0, |id| id.index),
+        log_bytes: group.log.log_bytes(),
+        voters: group
+            .raft
+            .voter_ids()
+            .filter_map(|id| core.directory.node_of(group.id, id))
+            .collect(),
+        stopped: raft.running_state.err().map(|e| e.to_string()),
+    }
+}
