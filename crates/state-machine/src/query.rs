@@ -373,3 +373,84 @@ pub fn outbox_head(
     }
     Ok(heads)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{Replica, actor, agent, intent_id, submit};
+    use baton_protocol::proto::internal::command::Body as Run;
+    use baton_protocol::proto::internal::query::Body;
+    use baton_protocol::proto::internal::query_reply::Outcome;
+    use baton_protocol::proto::internal::{
+        GetIntent, GetStats, GetThread, KeyKind, ListEvents, ListMailbox, ListRecipientIntents, ListThreads,
+    };
+
+    #[test]
+    fn another_workspace_reads_nothing() {
+        let mut replica = Replica::new(1, 1);
+        replica.run(Run::Submit(submit("worker", 1)));
+        let worker = Some(agent("worker"));
+        let intent_id = intent_id(&agent("worker"), 1).to_bytes();
+        let bodies = [
+            Body::GetIntent(GetIntent {
+                intent_id: intent_id.clone(),
+                with_payload: true,
+            }),
+            Body::ListEvents(ListEvents {
+                intent_id: intent_id.clone(),
+                ..ListEvents::default()
+            }),
+            Body::ListMailbox(ListMailbox {
+                agent: worker.clone(),
+                ..ListMailbox::default()
+            }),
+            Body::ListRecipientIntents(ListRecipientIntents {
+                agent: worker.clone(),
+                limit: 0,
+            }),
+            Body::ListThreads(ListThreads {
+                owner: worker.clone(),
+                ..ListThreads::default()
+            }),
+            Body::GetThread(GetThread {
+                owner: worker,
+                thread_id: intent_id,
+            }),
+            Body::GetStats(GetStats {}),
+        ];
+        let mut foreign = actor(KeyKind::Workspace, "x");
+        foreign.workspace_id = "w2".into();
+        for body in bodies {
+            let answered = !matches!(replica.ask(body.clone()), Outcome::Rejected(_));
+            assert!(answered, "the system reads {body:?}");
+            for caller in [
+                foreign.clone(),
+                actor(KeyKind::Agent, "stranger"),
+                actor(KeyKind::Unspecified, "worker"),
+            ] {
+                let reply = replica.ask_as(Some(caller), body.clone());
+                assert!(matches!(reply, Outcome::Rejected(_)), "{body:?} gave {reply:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn event_pages_are_exclusive_and_bounded() {
+        let mut replica = Replica::new(1, 1);
+        replica.run(Run::Submit(submit("worker", 1)));
+        let page = |since, limit| {
+            let q = ListEvents {
+                intent_id: intent_id(&agent("worker"), 1).to_bytes(),
+                since,
+                limit,
+            };
+            let Outcome::Events(page) = replica.ask(Body::ListEvents(q)) else {
+                panic!("refused")
+            };
+            page.events.iter().map(|e| e.seq).collect::<Vec<_>>()
+        };
+        assert_eq!(page(0, 0), [1, 2, 3]);
+        assert_eq!(page(1, 1), [2]);
+        assert!(page(3, 0).is_empty());
+        assert!(page(u32::MAX, 0).is_empty());
+    }
+}

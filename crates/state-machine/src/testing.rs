@@ -1,14 +1,20 @@
 //! For tests here and in other crates: a replica in memory, builders, and the suite every [`Tables`]
 //! implementation must pass.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "test helpers look for one outcome and treat every other alike"
+)]
+
 use crate::apply::{Applied, ApplyContext, Settings, apply};
 use crate::memory::MemoryTables;
-use crate::query::query;
+use crate::query::{outbox_head, query};
 use crate::tables::{Changes, STATE_HASH_KEY, Tables, WriteBatch, prefix_end, row_hash, state_hash};
 use baton_protocol::address::{canonical, slot_of};
 use baton_protocol::proto::internal::{
-    Actor, AgentRef, Batch, Command, KeyKind, Payload, Query, QueryReply, Rejection, Reply, SubmitIntent,
-    command, query as ask, query_reply, reply,
+    AcknowledgeOutbox, Actor, AgentRef, Batch, Command, DeliverMessage, Event, GetIntent, Intent, IntentView,
+    KeyKind, ListEvents, Payload, Query, QueryReply, Rejection, Reply, SubmitIntent, Transitioned, command,
+    query as ask, query_reply, reply,
 };
 use baton_protocol::{ErrorCode, GroupId, GroupMap, IntentId, Slot};
 use bytes::Bytes;
@@ -99,6 +105,38 @@ impl Replica {
         reply.outcome.expect("every query is answered")
     }
 
+    /// An intent with payload, terminal event and scenario, as the system sees it.
+    #[must_use]
+    pub fn view(&self, id: IntentId) -> Option<IntentView> {
+        let q = GetIntent {
+            intent_id: id.to_bytes(),
+            with_payload: true,
+        };
+        match self.ask(ask::Body::GetIntent(q)) {
+            query_reply::Outcome::Intent(view) => Some(view),
+            _ => None,
+        }
+    }
+
+    /// The header of an intent.
+    #[must_use]
+    pub fn intent(&self, id: IntentId) -> Option<Intent> {
+        self.view(id)?.intent
+    }
+
+    /// All events of an intent; none when it does not exist.
+    #[must_use]
+    pub fn events(&self, id: IntentId) -> Vec<Event> {
+        let q = ListEvents {
+            intent_id: id.to_bytes(),
+            ..ListEvents::default()
+        };
+        match self.ask(ask::Body::ListEvents(q)) {
+            query_reply::Outcome::Events(page) => page.events,
+            _ => Vec::new(),
+        }
+    }
+
     /// The incremental state hash.
     ///
     /// # Panics
@@ -118,6 +156,38 @@ impl Replica {
     }
 }
 
+/// Carries messages between the groups of a cluster (`groups[n]` is group n) until none is waiting.
+///
+/// # Panics
+/// When a message is refused or messages never end.
+pub fn settle(groups: &mut [Replica]) {
+    for _ in 0..1_000 {
+        let mut waiting = Vec::new();
+        for replica in groups.iter() {
+            for (_, messages) in outbox_head(&replica.tables, usize::MAX).expect("memory does not fail") {
+                waiting.extend(messages);
+            }
+        }
+        if waiting.is_empty() {
+            return;
+        }
+        for message in waiting {
+            let (source, target) = (message.source_group as usize, message.target_group);
+            let acknowledge = AcknowledgeOutbox {
+                target_group: target,
+                seq: message.seq,
+            };
+            let deliver = DeliverMessage {
+                message: Some(message),
+            };
+            let reply = groups[target as usize].run(command::Body::Deliver(deliver));
+            assert_eq!(refusal(&reply), None, "message refused");
+            groups[source].run(command::Body::Acknowledge(acknowledge));
+        }
+    }
+    panic!("messages never end");
+}
+
 /// The code of a refusal; `None` for any other reply.
 #[must_use]
 pub fn refusal(reply: &Reply) -> Option<ErrorCode> {
@@ -125,6 +195,15 @@ pub fn refusal(reply: &Reply) -> Option<ErrorCode> {
         return None;
     };
     Some(ErrorCode::from_number(*code))
+}
+
+/// The answer of resolve, resume, controls or policy; `None` for any other reply.
+#[must_use]
+pub fn transition(reply: Reply) -> Option<Transitioned> {
+    match reply.outcome {
+        Some(reply::Outcome::Transitioned(transitioned)) => Some(transitioned),
+        _ => None,
+    }
 }
 
 /// An agent of organization `acme`, workspace `prod` (`w1`).

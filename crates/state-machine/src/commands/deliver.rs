@@ -177,3 +177,121 @@ pub(crate) fn event_id(id: IntentId, owner_key: &str, kind: &str) -> Bytes {
     .concat();
     Bytes::copy_from_slice(&xxh3_128(&hashed).to_be_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::outbox_head;
+    use crate::testing::{Replica, actor, agent, intent_id, json, refusal, settle, submit};
+    use baton_protocol::ErrorCode;
+    use baton_protocol::proto::internal::command::Body;
+    use baton_protocol::proto::internal::{
+        AcknowledgeOutbox, Actor, DeliverMessage, GetThread, KeyKind, ListThreads, OutboxAcked,
+        OutboxMessage, ResolveIntent, Status, SubmitIntent, Thread, query, query_reply,
+    };
+
+    fn resolved(replica: &mut Replica, n: u64) {
+        let submit = SubmitIntent {
+            reply_to: Some(agent("owner")),
+            ..submit("worker", n)
+        };
+        replica.run(Body::Submit(submit));
+        let resolve = ResolveIntent {
+            intent_id: intent_id(&agent("worker"), n).to_bytes(),
+            status: Status::Completed.into(),
+            result: Some(json("{\"k\":1}")),
+            ..ResolveIntent::default()
+        };
+        replica.run(Body::Resolve(resolve));
+    }
+
+    fn threads(replica: &Replica, actor: Actor, owner: &str) -> Vec<(String, Vec<String>)> {
+        let q = ListThreads {
+            owner: Some(agent(owner)),
+            ..ListThreads::default()
+        };
+        let query_reply::Outcome::Threads(page) = replica.ask_as(Some(actor), query::Body::ListThreads(q))
+        else {
+            return vec![];
+        };
+        let kinds = |t: Thread| t.timeline.into_iter().map(|e| e.event_type).collect();
+        page.threads
+            .into_iter()
+            .map(|t| (t.status.clone(), kinds(t)))
+            .collect()
+    }
+
+    #[test]
+    fn completion_reaches_the_owners_inbox_and_only_its() {
+        let mut groups = vec![Replica::new(0, 1), Replica::new(1, 1)];
+        resolved(&mut groups[1], 1);
+        settle(&mut groups);
+        let replica = &groups[1];
+        let received = |kind: &str| vec![("done".to_owned(), vec![kind.to_owned()])];
+        let workspace = actor(KeyKind::Workspace, "x");
+        assert_eq!(
+            threads(replica, workspace.clone(), "owner"),
+            received("intent_completion_delivered")
+        );
+        assert_eq!(
+            threads(replica, workspace.clone(), "worker"),
+            received("intent_received")
+        );
+        assert_eq!(threads(replica, actor(KeyKind::Agent, "owner"), "owner").len(), 1);
+        assert!(threads(replica, actor(KeyKind::Agent, "worker"), "owner").is_empty());
+        let mut foreign = workspace;
+        foreign.workspace_id = "w2".into();
+        assert!(threads(replica, foreign, "owner").is_empty());
+        let id = intent_id(&agent("worker"), 1);
+        let q = GetThread {
+            owner: Some(agent("owner")),
+            thread_id: id.to_bytes(),
+        };
+        let query_reply::Outcome::Thread(thread) = replica.ask(query::Body::GetThread(q)) else {
+            panic!("no thread")
+        };
+        assert_eq!(
+            String::from_utf8(thread.timeline[0].details.to_vec()).unwrap(),
+            format!(
+                "{{\"type\":\"intent_completion\",\"intent_id\":\"{id}\",\"status\":\"COMPLETED\",\
+                 \"result\":{{\"k\":1}}}}"
+            )
+        );
+    }
+
+    #[test]
+    fn messages_are_taken_once_and_in_order() {
+        let mut replica = Replica::new(1, 1);
+        resolved(&mut replica, 1);
+        resolved(&mut replica, 2);
+        let heads = outbox_head(&replica.tables, 10).unwrap();
+        let messages: Vec<OutboxMessage> = heads[0].1.clone();
+        assert_eq!(messages.iter().map(|m| m.seq).collect::<Vec<_>>(), [1, 2]);
+        let deliver = |m: &OutboxMessage| {
+            Body::Deliver(DeliverMessage {
+                message: Some(m.clone()),
+            })
+        };
+        let early = replica.run(deliver(&messages[1]));
+        assert_eq!(refusal(&early), Some(ErrorCode::OutOfOrder));
+        replica.run(deliver(&messages[0]));
+        let before = replica.hash();
+        assert_eq!(refusal(&replica.run(deliver(&messages[0]))), None);
+        assert_eq!(replica.hash(), before, "the second arrival is ignored");
+        replica.run(deliver(&messages[1]));
+        let acked = |replica: &Replica, seq| {
+            let q = OutboxAcked { target_group: 1, seq };
+            replica.ask(query::Body::OutboxAcked(q)) == query_reply::Outcome::Acked(true)
+        };
+        replica.run(Body::Acknowledge(AcknowledgeOutbox {
+            target_group: 1,
+            seq: 1,
+        }));
+        assert!(acked(&replica, 1) && !acked(&replica, 2));
+        replica.run(Body::Acknowledge(AcknowledgeOutbox {
+            target_group: 1,
+            seq: 2,
+        }));
+        assert!(acked(&replica, 2) && !acked(&replica, 3));
+        assert!(outbox_head(&replica.tables, 10).unwrap().is_empty());
+    }
+}

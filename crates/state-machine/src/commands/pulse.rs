@@ -79,3 +79,70 @@ fn expire_thread(tx: &mut Transaction<'_, '_>, slot: Slot, timer: &Timer) -> Res
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{Replica, START_MS, agent, intent_id, submit};
+    use crate::{Effect, next_due_ms};
+    use baton_protocol::limits::PULSE_ITEMS_MAX;
+    use baton_protocol::proto::internal::command::Body;
+    use baton_protocol::proto::internal::{Pulse, Reply, Status, SubmitIntent, reply};
+
+    fn due_in(n: u64, ms: u64) -> Body {
+        Body::Submit(SubmitIntent {
+            deadline_at_ms: START_MS + ms,
+            ..submit("worker", n)
+        })
+    }
+
+    fn fired(reply: &Reply) -> u32 {
+        let Some(reply::Outcome::Pulsed(pulsed)) = &reply.outcome else {
+            panic!("no pulse")
+        };
+        pulsed.fired
+    }
+
+    #[test]
+    fn a_deadline_ends_the_intent_and_retention_removes_it() {
+        let mut replica = Replica::new(1, 1);
+        replica.run(due_in(1, 5_000));
+        let due_ms = START_MS + 5_000;
+        assert!(replica.last.effects.contains(&Effect::Timer { due_ms }));
+        let id = intent_id(&agent("worker"), 1);
+        replica.now_ms += 4_999;
+        assert_eq!(fired(&replica.run(Body::Pulse(Pulse {}))), 0);
+        replica.now_ms += 1;
+        assert_eq!(fired(&replica.run(Body::Pulse(Pulse {}))), 1);
+        let view = replica.view(id).unwrap();
+        assert_eq!(view.intent.unwrap().status(), Status::TimedOut);
+        let details = view.terminal_event.unwrap().details.unwrap();
+        assert_eq!(details.deadline_at_ms, due_ms);
+        replica.now_ms = next_due_ms(&replica.tables).unwrap().unwrap();
+        assert_eq!(fired(&replica.run(Body::Pulse(Pulse {}))), 1);
+        assert_eq!(replica.view(id), None);
+        assert_eq!(next_due_ms(&replica.tables).unwrap(), None);
+    }
+
+    #[test]
+    fn a_pulse_is_bounded() {
+        let mut replica = Replica::new(1, 1);
+        let more = PULSE_ITEMS_MAX as u64 + 10;
+        for n in 0..more {
+            replica.run(due_in(n, 1));
+        }
+        replica.now_ms += 1;
+        assert_eq!(fired(&replica.run(Body::Pulse(Pulse {}))), PULSE_ITEMS_MAX as u32);
+        assert_eq!(fired(&replica.run(Body::Pulse(Pulse {}))), 10);
+    }
+
+    #[test]
+    fn log_time_never_goes_back() {
+        let mut replica = Replica::new(1, 1);
+        replica.now_ms += 10_000;
+        replica.run(Body::Pulse(Pulse {}));
+        replica.now_ms = START_MS;
+        replica.run(due_in(1, 1));
+        assert_eq!(replica.last.log_time_ms, START_MS + 10_000);
+        assert_eq!(fired(&replica.run(Body::Pulse(Pulse {}))), 1, "due in log time");
+    }
+}

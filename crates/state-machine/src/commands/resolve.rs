@@ -31,3 +31,91 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &ResolveIntent) -> Ou
         ))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{Replica, actor, agent, intent_id, refusal, submit, transition};
+    use baton_protocol::ErrorCode;
+    use baton_protocol::proto::internal::command::Body;
+    use baton_protocol::proto::internal::{IdempotencyClaim, KeyKind, ResolveIntent, Status, SubmitIntent};
+    use bytes::Bytes;
+
+    fn resolve(status: Status) -> ResolveIntent {
+        ResolveIntent {
+            actor: Some(actor(KeyKind::Workspace, "sender")),
+            intent_id: intent_id(&agent("worker"), 1).to_bytes(),
+            status: status.into(),
+            ..ResolveIntent::default()
+        }
+    }
+
+    fn submitted() -> Replica {
+        let mut replica = Replica::new(1, 1);
+        let command = SubmitIntent {
+            reply_to: Some(agent("owner")),
+            ..submit("worker", 1)
+        };
+        replica.run(Body::Submit(command));
+        replica
+    }
+
+    #[test]
+    fn terminal_is_final_but_a_replay_is_answered() {
+        let mut replica = submitted();
+        let mut first = resolve(Status::Completed);
+        first.idempotency = Some(IdempotencyClaim {
+            key_hash: Bytes::from_static(b"key"),
+            request_hash: Bytes::from_static(b"body"),
+        });
+        let answer = transition(replica.run(Body::Resolve(first.clone()))).unwrap();
+        assert_eq!(answer.event.as_ref().unwrap().seq, 4);
+        assert_eq!(answer.completion.as_ref().unwrap().outbox_seq, 1);
+        let replay = replica.run(Body::Resolve(first));
+        assert!(replay.replayed);
+        assert_eq!(transition(replay), Some(answer));
+        let second = replica.run(Body::Resolve(resolve(Status::Canceled)));
+        assert_eq!(refusal(&second), Some(ErrorCode::IntentTerminal));
+    }
+
+    #[test]
+    fn only_three_statuses_are_accepted() {
+        let mut replica = submitted();
+        for status in Status::ALL {
+            let wanted = matches!(status, Status::Completed | Status::Failed | Status::Canceled);
+            let reply = replica.clone().run(Body::Resolve(resolve(status)));
+            assert_eq!(refusal(&reply).is_none(), wanted, "{status:?}");
+        }
+        let unknown = ResolveIntent {
+            intent_id: Bytes::from_static(b"short"),
+            ..resolve(Status::Failed)
+        };
+        assert_eq!(
+            refusal(&replica.run(Body::Resolve(unknown))),
+            Some(ErrorCode::NotFound)
+        );
+    }
+
+    #[test]
+    fn strangers_see_nothing_and_observers_may_not_act() {
+        let replica = submitted();
+        let refused = |kind, name: &str, workspace: &str| {
+            let mut command = resolve(Status::Completed);
+            let mut caller = actor(kind, name);
+            caller.workspace_id = workspace.into();
+            command.actor = Some(caller);
+            refusal(&replica.clone().run(Body::Resolve(command)))
+        };
+        assert_eq!(
+            refused(KeyKind::Agent, "stranger", "w1"),
+            Some(ErrorCode::NotFound)
+        );
+        assert_eq!(refused(KeyKind::Workspace, "x", "w2"), Some(ErrorCode::NotFound));
+        assert_eq!(
+            refused(KeyKind::Agent, "owner", "w1"),
+            Some(ErrorCode::PolicyDenied)
+        );
+        assert_eq!(refused(KeyKind::Agent, "worker", "w1"), None);
+        assert_eq!(refused(KeyKind::Agent, "sender", "w1"), None);
+        assert_eq!(refused(KeyKind::Operator, "x", "w2"), None);
+    }
+}

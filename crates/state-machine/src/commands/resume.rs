@@ -197,3 +197,164 @@ fn transfer(
     }
     Ok(event)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::Effect;
+    use crate::testing::{Replica, actor, agent, intent_id, json, refusal, submit, transition};
+    use baton_protocol::ErrorCode;
+    use baton_protocol::address::slot_of;
+    use baton_protocol::proto::internal::command::Body;
+    use baton_protocol::proto::internal::resume_intent::Kind;
+    use baton_protocol::proto::internal::{
+        AgentRef, EventType, KeyKind, Member, ResumeIntent, Status, UpdatePolicy, WaitingReason,
+    };
+    use bytes::Bytes;
+
+    fn resume(kind: Kind, key: KeyKind, name: &str) -> ResumeIntent {
+        ResumeIntent {
+            actor: Some(actor(key, name)),
+            intent_id: intent_id(&agent("worker"), 1).to_bytes(),
+            kind: kind.into(),
+            result: Some(json("{\"ok\":true}")),
+            approve: true,
+            ..ResumeIntent::default()
+        }
+    }
+
+    fn submitted() -> Replica {
+        let mut replica = Replica::new(1, 1);
+        replica.run(Body::Submit(submit("worker", 1)));
+        replica
+    }
+
+    #[test]
+    fn a_result_completes_in_one_commit() {
+        let mut replica = submitted();
+        let reply = replica.run(Body::Resume(resume(Kind::Result, KeyKind::Agent, "worker")));
+        let statuses: Vec<_> = replica.last.events.iter().map(|e| (e.seq, e.status())).collect();
+        assert_eq!(statuses, [(4, Status::InProgress), (5, Status::Completed)]);
+        let answer = transition(reply).unwrap();
+        assert!(answer.applied);
+        assert_eq!(answer.policy_generation, 0);
+        let result = answer.event.unwrap().details.unwrap().result.unwrap();
+        assert_eq!(&result.data[..], b"{\"ok\":true}");
+        let again = replica.run(Body::Resume(resume(Kind::Result, KeyKind::Agent, "worker")));
+        assert_eq!(refusal(&again), Some(ErrorCode::IntentTerminal));
+    }
+
+    #[test]
+    fn control_steers_and_the_handlers_empty_body_is_a_result() {
+        let mut replica = submitted();
+        let mut denied = resume(Kind::Control, KeyKind::Workspace, "sender");
+        denied.approve = false;
+        let before = replica.hash();
+        let answer = transition(replica.run(Body::Resume(denied))).unwrap();
+        assert!(!answer.applied && answer.event.is_none());
+        assert_eq!(replica.hash(), before);
+        let kind = Kind::ControlOrResult;
+        let answer =
+            transition(replica.run(Body::Resume(resume(kind, KeyKind::Workspace, "sender")))).unwrap();
+        assert_eq!(answer.policy_generation, 1);
+        assert_eq!(answer.intent.unwrap().status(), Status::InProgress);
+        let mut stale = resume(Kind::Control, KeyKind::Workspace, "sender");
+        stale.expected_policy_generation = Some(0);
+        let reply = replica.run(Body::Resume(stale));
+        assert_eq!(refusal(&reply), Some(ErrorCode::PolicyGenerationMismatch));
+        let mut handler = resume(kind, KeyKind::Workspace, "sender");
+        handler.actor.as_mut().unwrap().acting_for = Some(agent("worker"));
+        let answer = transition(replica.run(Body::Resume(handler))).unwrap();
+        assert_eq!(answer.intent.unwrap().status(), Status::Completed);
+    }
+
+    #[test]
+    fn a_transfer_moves_the_delivery() {
+        let mut replica = submitted();
+        let mut command = resume(Kind::Control, KeyKind::Agent, "worker");
+        command.next_handler = Some(agent("backup"));
+        let intent = transition(replica.run(Body::Resume(command)))
+            .unwrap()
+            .intent
+            .unwrap();
+        assert_eq!(intent.status(), Status::Waiting);
+        assert_eq!(intent.waiting_reason(), WaitingReason::Agent);
+        assert_eq!(replica.last.events[0].r#type(), EventType::Transfer);
+        let moved: Vec<_> = replica
+            .last
+            .effects
+            .iter()
+            .filter_map(|effect| match effect {
+                Effect::Withdraw { agent_key, .. } => Some(("withdraw", agent_key.clone())),
+                Effect::Deliver { agent_key, .. } => Some(("deliver", agent_key.clone())),
+                Effect::Send { .. } | Effect::Timer { .. } | Effect::Meta { .. } => None,
+            })
+            .collect();
+        assert_eq!(
+            moved,
+            [
+                ("withdraw", agent("worker").key),
+                ("deliver", agent("backup").key)
+            ]
+        );
+        let former = replica.run(Body::Resume(resume(Kind::Result, KeyKind::Agent, "worker")));
+        assert_eq!(refusal(&former), Some(ErrorCode::PolicyDenied));
+        let next = replica.run(Body::Resume(resume(Kind::Result, KeyKind::Agent, "backup")));
+        assert_eq!(
+            transition(next).unwrap().intent.unwrap().status(),
+            Status::Completed
+        );
+    }
+
+    #[test]
+    fn a_handler_of_another_group_is_refused_clearly() {
+        let to = agent("worker");
+        let map = Replica::new(1, 16).ctx.map;
+        let home = |a: &AgentRef| map.group_of(slot_of(a));
+        let mut replica = Replica::new(home(&to).0, 16);
+        replica.run(Body::Submit(submit("worker", 1)));
+        let far = (0..99)
+            .map(|n| agent(&format!("far{n}")))
+            .find(|a| home(a) != home(&to))
+            .unwrap();
+        let mut command = resume(Kind::Control, KeyKind::Agent, "worker");
+        command.next_handler = Some(far);
+        let before = replica.hash();
+        assert_eq!(
+            refusal(&replica.run(Body::Resume(command))),
+            Some(ErrorCode::NotImplemented)
+        );
+        assert_eq!(replica.hash(), before);
+    }
+
+    #[test]
+    fn a_delegate_acts_within_its_grant() {
+        let mut replica = submitted();
+        let grant = UpdatePolicy {
+            actor: Some(actor(KeyKind::Workspace, "sender")),
+            intent_id: intent_id(&agent("worker"), 1).to_bytes(),
+            grants: vec![Member {
+                key: format!("delegate:{}", agent("ops").address),
+                value: Bytes::from_static(b"{\"allow\":[\"resume\"]}"),
+            }],
+            ..UpdatePolicy::default()
+        };
+        let mut delegate = resume(Kind::Control, KeyKind::Agent, "ops");
+        delegate.actor.as_mut().unwrap().acting_for = Some(agent("ops"));
+        let before = replica.run(Body::Resume(delegate.clone()));
+        assert_eq!(refusal(&before), Some(ErrorCode::NotFound));
+        replica.run(Body::Policy(grant.clone()));
+        let mut policy = grant;
+        policy.actor.clone_from(&delegate.actor);
+        assert_eq!(
+            refusal(&replica.run(Body::Policy(policy))),
+            Some(ErrorCode::PolicyDenied)
+        );
+        let mut for_another = delegate.clone();
+        for_another.actor.as_mut().unwrap().acting_for = Some(agent("worker"));
+        assert_eq!(
+            refusal(&replica.run(Body::Resume(for_another))),
+            Some(ErrorCode::PolicyDenied)
+        );
+        assert!(transition(replica.run(Body::Resume(delegate))).unwrap().applied);
+    }
+}
