@@ -23,6 +23,13 @@ impl Slot {
         Self((hash >> 52) as u16)
     }
 
+    /// The slot of a record that is keyed by a hash (idempotency records): its top 12 bits.
+    #[must_use]
+    pub fn of_hash(hash: &[u8]) -> Self {
+        let byte = |i: usize| u16::from(hash.get(i).copied().unwrap_or(0));
+        Self(byte(0) << 4 | byte(1) >> 4)
+    }
+
     /// A slot from its number.
     ///
     /// # Errors
@@ -134,6 +141,8 @@ mod tests {
             715
         );
         assert_eq!(Slot::of_key("").number(), 720);
+        assert_eq!(Slot::of_hash(&[0xab, 0xcd, 0xef]).number(), 0xabc);
+        assert_eq!(Slot::of_hash(&[]).number(), 0);
     }
 
     #[test]

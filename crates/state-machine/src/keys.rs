@@ -113,13 +113,6 @@ fn len(text: &str) -> [u8; 2] {
     u16::try_from(text.len()).unwrap_or(u16::MAX).to_be_bytes()
 }
 
-/// The slot an idempotency record lives in when it belongs to no existing intent: the top 12 bits of its hash.
-#[must_use]
-pub fn idempotency_slot(key_hash: &[u8]) -> Slot {
-    let byte = |i: usize| u16::from(key_hash.get(i).copied().unwrap_or(0));
-    Slot::from_bits(byte(0) << 4 | byte(1) >> 4)
-}
-
 pub(crate) fn clock() -> Vec<u8> {
     row(CLOCK, GROUP_WIDE, &[])
 }
@@ -450,11 +443,5 @@ mod tests {
         let due = timer(5, id.slot(), TimerKind::Deadline, id.as_bytes());
         assert_eq!(timer_slot(&due), id.slot());
         assert!(due >= timers_due(5).from && due < timers_due(5).to && due >= timers_due(4).to);
-    }
-
-    #[test]
-    fn idempotency_slot_is_the_top_of_the_hash() {
-        assert_eq!(idempotency_slot(&[0xab, 0xcd, 0xef]).number(), 0xabc);
-        assert_eq!(idempotency_slot(&[]).number(), 0);
     }
 }

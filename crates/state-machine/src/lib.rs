@@ -33,7 +33,6 @@ mod transaction;
 mod visibility;
 
 pub use apply::{Applied, ApplyContext, Effect, Settings, apply};
-pub use keys::idempotency_slot;
 pub use lifecycle::birth_events;
 pub use mailbox::BACKLOG_DELIVERIES_MAX;
 pub use memory::MemoryTables;

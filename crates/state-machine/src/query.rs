@@ -1,7 +1,7 @@
 //! Reads of one group's tables, with tenant checks.
 
 use crate::idempotency;
-use crate::keys::{self, idempotency_slot};
+use crate::keys;
 use crate::lifecycle::{BIRTH_EVENTS, birth_events};
 use crate::mailbox::AGENT_KEY_BYTES_MAX;
 use crate::rows;
@@ -17,7 +17,7 @@ use baton_protocol::proto::internal::{
     ListServiceAccounts, MailboxEntry, MailboxItem, MailboxPage, Organization, OutboxAcked, OutboxMessage,
     Query, QueryReply, ServiceAccount, ServiceAccountPage, Stats, TenantView, Workspace,
 };
-use baton_protocol::{ErrorCode, GroupId, IntentId, limits};
+use baton_protocol::{ErrorCode, GroupId, IntentId, Slot, limits};
 
 type Found = Result<Outcome, Stop>;
 
@@ -48,7 +48,7 @@ fn find(tables: &dyn Tables, query: &Query) -> Found {
         Body::ListRecipientIntents(q) => list_recipient_intents(tables, actor, q),
         Body::ListThreads(q) => threads::list(tables, actor, q).map(Outcome::Threads),
         Body::GetThread(q) => threads::get(tables, actor, q).map(Outcome::Thread),
-        Body::GetIdempotency(q) => idempotency::find(tables, idempotency_slot(&q.key_hash), &q.key_hash)?
+        Body::GetIdempotency(q) => idempotency::find(tables, Slot::of_hash(&q.key_hash), &q.key_hash)?
             .map(Outcome::Idempotency)
             .ok_or_else(|| not_found("idempotency record")),
         Body::FindKey(q) => find_key(tables, q),

@@ -13,7 +13,7 @@ use baton_protocol::{IntentId, Route, ServiceError, Slot};
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep};
 
-use super::{Caller, IdempotencyRequest, Service, hex, unexpected};
+use super::{Caller, IdempotencyRequest, Service, unexpected};
 
 const DUPLICATE_POLL: Duration = Duration::from_millis(20);
 
@@ -46,7 +46,7 @@ pub(super) fn claim(caller: &Caller, request: &IdempotencyRequest) -> Idempotenc
 
 /// Where the record of a claim lives.
 pub(super) fn record_slot(claim: &IdempotencyClaim) -> Slot {
-    Slot::of_key(&hex(&claim.key_hash))
+    Slot::of_hash(&claim.key_hash)
 }
 
 impl Service {

@@ -1,16 +1,16 @@
 //! `CreateServiceAccount`: a new agent identity in a workspace.
 
 use crate::idempotency;
-use crate::keys::{self, idempotency_slot};
+use crate::keys;
 use crate::rows;
 use crate::tenants;
 use crate::transaction::{Outcome, Stop, Transaction, invalid, not_found, reply};
 use crate::visibility;
-use baton_protocol::ErrorCode;
 use baton_protocol::proto::internal::{
     AccountStatus, CreateServiceAccount, Rejection, Reply, ServiceAccount, ServiceAccountReply, Workspace,
     reply as outcome,
 };
+use baton_protocol::{ErrorCode, Slot};
 use bytes::Bytes;
 
 pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &CreateServiceAccount) -> Outcome {
@@ -27,7 +27,7 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &CreateServiceAccount
         return Err(not_found("workspace"));
     }
     let claim = command.idempotency.as_ref();
-    let slot = idempotency_slot(claim.map(|c| c.key_hash.as_ref()).unwrap_or_default());
+    let slot = Slot::of_hash(claim.map(|c| c.key_hash.as_ref()).unwrap_or_default());
     idempotency::once(tx, slot, claim, &Bytes::new(), |tx| {
         if let Some(existing) = existing(tx, wanted)? {
             return taken(command, existing);

@@ -1,10 +1,9 @@
 //! `ReserveIdempotency`: binds an idempotency key to an intent that will be created in another group.
 
 use crate::idempotency;
-use crate::keys::idempotency_slot;
 use crate::transaction::{Outcome, Transaction, invalid, reply};
-use baton_protocol::IntentId;
 use baton_protocol::proto::internal::{IdempotencyRecord, ReserveIdempotency, Reserved, reply as outcome};
+use baton_protocol::{IntentId, Slot};
 
 pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &ReserveIdempotency) -> Outcome {
     let claim = command
@@ -14,7 +13,7 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &ReserveIdempotency) 
     if IntentId::from_slice(&command.intent_id).is_none() {
         return Err(invalid("intent id must have 16 bytes"));
     }
-    let slot = idempotency_slot(&claim.key_hash);
+    let slot = Slot::of_hash(&claim.key_hash);
     let record = match idempotency::lookup(tx, slot, claim)? {
         Some(IdempotencyRecord {
             reply: Some(known), ..

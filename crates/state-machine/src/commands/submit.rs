@@ -1,14 +1,13 @@
 //! `SubmitIntent`: one commit from nothing to delivered.
 
 use crate::idempotency;
-use crate::keys::idempotency_slot;
 use crate::lifecycle;
 use crate::mailbox::require_agent;
 use crate::rows;
 use crate::transaction::{Outcome, Stop, Transaction, invalid, reject, reply};
 use baton_protocol::address::{is_agent_core, slot_of};
 use baton_protocol::proto::internal::{Intent, Reply, Status, SubmitIntent, Submitted, reply as outcome};
-use baton_protocol::{ErrorCode, IntentId, limits};
+use baton_protocol::{ErrorCode, IntentId, Slot, limits};
 
 pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &SubmitIntent) -> Outcome {
     let id = intent_id(tx, command)?;
@@ -30,9 +29,9 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &SubmitIntent) -> Out
 }
 
 /// The slot of the claim's record, also when there is none.
-pub(crate) fn claim_slot(command: &SubmitIntent) -> baton_protocol::Slot {
+pub(crate) fn claim_slot(command: &SubmitIntent) -> Slot {
     let hash = command.idempotency.as_ref().map(|c| c.key_hash.as_ref());
-    idempotency_slot(hash.unwrap_or_default())
+    Slot::of_hash(hash.unwrap_or_default())
 }
 
 /// The id of the intent to be, checked to belong here.
