@@ -1,24 +1,62 @@
-//! The log of all groups.
-use crate::types::*;
-use baton_protocol::GroupId;
-use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
-use openraft::{OptionalSend, RaftLogReader};
-use std::fmt::Debug;
+//! The log of all groups of a node: one engine, one writer thread, one sync for everything that waits.
+//!
+//! # Invariants
+//! - `append` returns at once; its callback, and a vote's completion, come only after a sync that covers them.
+//! - An entry is readable when `append` returns and leaves memory only after its flush.
+//! - Writes of a group reach the engine in the order of the group's memory.
+//! - After a failed write or sync nothing is acknowledged any more: the fatal handler ends the process.
+//! - A torn last record is cut and remembered until the replica has caught up; any other damage that recovery meets
+//!   refuses to open. A damaged entry inside a readable record is found when it is read, and ends the node then.
+//!
+//! The commit index is not synced: it rides in the next batch, so that a restart replays up to an older one.
+
+mod engine;
+mod file_system;
+mod group;
+mod raw;
+mod record;
+mod suspects;
+mod tail;
+pub(crate) mod writer;
+
+pub use engine::LogEngine;
+pub use group::GroupLog;
+
 use std::io;
-use std::ops::RangeBounds;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Called once with a description when the log can no longer be trusted to be durable. Must not return to
-/// normal service: the default logs and aborts the process.
+const KEY_VOTE: &[u8] = b"vote";
+const KEY_COMMITTED: &[u8] = b"committed";
+const KEY_PURGED: &[u8] = b"purged";
+
+/// Called with a description when the log can no longer be trusted to be durable. Must not return to normal
+/// service: [`abort_process`] logs and aborts.
 pub type FatalHandler = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// The default [`FatalHandler`].
+#[must_use]
+pub fn abort_process() -> FatalHandler {
+    Arc::new(|problem| {
+        tracing::error!(
+            problem,
+            "log storage failed, aborting so that nothing unsynced is acknowledged"
+        );
+        std::process::abort();
+    })
+}
 
 /// Why the log could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    #[error("{0}")]
-    Open(String),
+    #[error(
+        "log {dir} cannot be opened: {reason}; if it is damaged, remove this node's data and sync it from its peers"
+    )]
+    Open { dir: String, reason: String },
+    #[error(
+        "log of group {group} cannot be read: {reason}; remove this replica's data and sync it from its peers"
+    )]
+    Group { group: u32, reason: String },
 }
 
 /// Bounds and intervals of a [`LogEngine`].
@@ -51,98 +89,6 @@ impl Default for LogOptions {
     }
 }
 
-/// The node's log engine; one per node, shared by all groups. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct LogEngine {}
-
-impl LogEngine {
-    /// Opens the log under `dir`. Any failure to write or sync aborts the process.
-    ///
-    /// # Errors
-    /// When the directory cannot be read or the log is damaged before its last record.
-    pub fn open(_dir: &Path, _options: LogOptions) -> Result<Self, LogError> {
-        unreachable!()
-    }
-    /// The log of one replica. `replica_id` is the engine's region.
-    ///
-    /// # Errors
-    /// When its stored vote or ids cannot be read.
-    pub fn group(&self, _group: GroupId, _replica_id: u64) -> Result<GroupLog, LogError> {
-        unreachable!()
-    }
-    /// Whether opening cut a torn record: every replica of this node must refuse votes and not stand for election
-    /// until it has caught up with a leader.
-    #[must_use]
-    pub fn was_cut(&self) -> bool {
-        unreachable!()
-    }
-    /// Replicas that hold old log files; snapshot them, then purge.
-    #[must_use]
-    pub fn replicas_holding_old_files(&self) -> Vec<u64> {
-        unreachable!()
-    }
-    /// Deletes everything of a replica.
-    ///
-    /// # Errors
-    /// When the engine has stopped.
-    pub async fn remove_group(&self, _replica_id: u64) -> io::Result<()> {
-        unreachable!()
-    }
-    /// Writes what waits and stops the threads.
-    pub fn close(&self) {}
-}
-
-/// One replica's log: openraft's log storage and reader. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct GroupLog {}
-
-impl GroupLog {
-    /// Index up to which entries are on stable storage (purged ones count).
-    #[must_use]
-    pub fn synced_index(&self) -> u64 {
-        unreachable!()
-    }
-    /// Approximate bytes of log since the last purge; input of the snapshot policy.
-    #[must_use]
-    pub fn log_bytes(&self) -> u64 {
-        unreachable!()
-    }
-}
-
-impl RaftLogReader<TypeConfig> for GroupLog {
-    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
-        &mut self,
-        _range: RB,
-    ) -> Result<Vec<Entry>, io::Error> {
-        unreachable!()
-    }
-    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
-        unreachable!()
-    }
-}
-
-impl RaftLogStorage<TypeConfig> for GroupLog {
-    type LogReader = Self;
-    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
-        unreachable!()
-    }
-    async fn get_log_reader(&mut self) -> Self::LogReader {
-        self.clone()
-    }
-    async fn save_vote(&mut self, _vote: &Vote) -> Result<(), io::Error> {
-        unreachable!()
-    }
-    async fn append<I>(&mut self, _entries: I, _callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>
-    where
-        I: IntoIterator<Item = Entry> + OptionalSend,
-        I::IntoIter: OptionalSend,
-    {
-        unreachable!()
-    }
-    async fn truncate_after(&mut self, _last_log_id: Option<LogId>) -> Result<(), io::Error> {
-        unreachable!()
-    }
-    async fn purge(&mut self, _log_id: LogId) -> Result<(), io::Error> {
-        unreachable!()
-    }
+fn stopped() -> io::Error {
+    io::Error::other("log writer has stopped")
 }

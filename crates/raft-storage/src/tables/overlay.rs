@@ -1,0 +1,109 @@
+//! The memtable over the disk tables: one level that applies write to, one that a checkpoint is writing out.
+
+use super::disk::{DiskTables, Position};
+use baton_state_machine::tables::{Visit, scan_overlay};
+use baton_state_machine::{Changes, TableError, Tables};
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// What a row costs in memory besides key and value.
+const ROW_OVERHEAD_BYTES: usize = 96;
+
+#[derive(Debug)]
+pub(super) struct Levels {
+    active: Changes,
+    active_bytes: usize,
+    frozen: Option<Arc<Changes>>,
+    /// `None` once closed.
+    disk: Option<Arc<DiskTables>>,
+    pub(super) position: Position,
+}
+
+impl Levels {
+    pub(super) fn new(disk: Arc<DiskTables>, position: Position) -> Self {
+        Self {
+            active: Changes::new(),
+            active_bytes: 0,
+            frozen: None,
+            disk: Some(disk),
+            position,
+        }
+    }
+
+    pub(super) fn active_bytes(&self) -> usize {
+        self.active_bytes
+    }
+
+    pub(super) fn commit(&mut self, changes: Changes) {
+        for (key, change) in changes {
+            let added = row_bytes(&key, change.as_ref());
+            self.active_bytes += added;
+            let key_bytes = key.len();
+            if let Some(old) = self.active.insert(key, change) {
+                self.active_bytes -= key_bytes + old.map_or(0, |v| v.len()) + ROW_OVERHEAD_BYTES;
+            }
+        }
+    }
+
+    /// Starts a checkpoint: what it writes, where, and the position it reaches. A level left over from a failed
+    /// checkpoint is written first, together with the new one.
+    pub(super) fn freeze(&mut self) -> Result<(Arc<Changes>, Arc<DiskTables>, Position), TableError> {
+        let disk = self.disk.clone().ok_or_else(closed)?;
+        let mut rows = std::mem::take(&mut self.active);
+        self.active_bytes = 0;
+        if let Some(left) = self.frozen.take() {
+            let mut merged = Arc::unwrap_or_clone(left);
+            merged.append(&mut rows);
+            rows = merged;
+        }
+        let rows = Arc::new(rows);
+        self.frozen = Some(rows.clone());
+        Ok((rows, disk, self.position.clone()))
+    }
+
+    /// The frozen level is on disk.
+    pub(super) fn thaw(&mut self) {
+        self.frozen = None;
+    }
+
+    /// Gives the disk tables up; reads fail from now on.
+    pub(super) fn close(&mut self) -> Option<Arc<DiskTables>> {
+        self.disk.take()
+    }
+
+    fn disk(&self) -> Result<&DiskTables, TableError> {
+        self.disk.as_deref().ok_or_else(closed)
+    }
+
+    fn frozen(&self) -> Option<&Changes> {
+        self.frozen.as_deref()
+    }
+}
+
+impl Tables for Levels {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, TableError> {
+        if let Some(change) = self.active.get(key) {
+            return Ok(change.clone());
+        }
+        if let Some(change) = self.frozen().and_then(|rows| rows.get(key)) {
+            return Ok(change.clone());
+        }
+        self.disk()?.get(key)
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), TableError> {
+        let disk = self.disk()?;
+        scan_overlay(&self.active, from, to, visit, |merged| match self.frozen() {
+            Some(rows) => scan_overlay(rows, from, to, merged, |below| disk.scan(from, to, below)),
+            None => disk.scan(from, to, merged),
+        })
+    }
+}
+
+fn closed() -> TableError {
+    TableError::Storage("tables are closed".into())
+}
+
+fn row_bytes(key: &[u8], value: Option<&Bytes>) -> usize {
+    key.len() + value.map_or(0, Bytes::len) + ROW_OVERHEAD_BYTES
+}
