@@ -257,6 +257,7 @@ impl EngineShared {
         let purged = stored_id(KEY_PURGED, "purged log id")?;
         let committed = stored_id(KEY_COMMITTED, "committed log id")?;
         let mut last = purged;
+        let mut begin = 0;
         if let (Some(first), Some(end)) = (self.raw.first_index(replica), self.raw.last_index(replica)) {
             let start = purged.map_or(0, |p| p.index + 1);
             if end >= start {
@@ -265,6 +266,7 @@ impl EngineShared {
                         "log entries {start}..{first} are missing"
                     )));
                 }
+                begin = first;
                 let read = self
                     .raw
                     .fetch(replica, end, end + 1, None)
@@ -280,6 +282,7 @@ impl EngineShared {
             committed,
             purged,
             last,
+            begin,
         ))
     }
 

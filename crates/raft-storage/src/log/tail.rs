@@ -23,6 +23,8 @@ pub(super) struct Tail {
     pub(super) committed_unsaved: bool,
     pub(super) purged: Option<LogId>,
     last: Option<LogId>,
+    /// Index of the first entry, where the log does not begin behind the purged id.
+    start: u64,
     entries: VecDeque<Cached>,
     bytes: usize,
     seq: u64,
@@ -40,12 +42,14 @@ impl Tail {
         committed: Option<LogId>,
         purged: Option<LogId>,
         last: Option<LogId>,
+        start: u64,
     ) -> Self {
         Self {
             vote,
             committed,
             purged,
             last,
+            start,
             disk_high: last.map(|id| id.index),
             ..Self::default()
         }
@@ -69,7 +73,7 @@ impl Tail {
 
     /// First index that can be read.
     pub(super) fn first_index(&self) -> u64 {
-        next(self.purged)
+        next(self.purged).max(self.start)
     }
 
     /// Index after the last.
@@ -114,6 +118,9 @@ impl Tail {
                     self.end_index()
                 )));
             }
+            if self.last.is_none() {
+                self.start = id.index;
+            }
             let bytes = entry_bytes(&entry);
             self.bytes += bytes;
             self.bytes_since_purge += bytes as u64;
@@ -128,8 +135,7 @@ impl Tail {
         Ok(self.seq)
     }
 
-    /// Drops entries behind `last`. True when that emptied the memory part below the disk part's end, so that the
-    /// new last id must be given.
+    /// Drops entries behind `last`.
     pub(super) fn truncate(&mut self, last: Option<LogId>) {
         let end = next(last);
         if end >= self.end_index() {
@@ -253,7 +259,7 @@ mod tests {
 
     #[test]
     fn purging_everything_also_covers_what_a_truncation_left_on_disk() {
-        let mut tail = Tail::recovered(None, None, None, Some(log_id(1, 10)));
+        let mut tail = Tail::recovered(None, None, None, Some(log_id(1, 10)), 0);
         tail.truncate(Some(log_id(1, 5)));
         assert_eq!(tail.purge(log_id(3, 7)), 11);
         assert_eq!(tail.last(), Some(log_id(3, 7)));

@@ -1,0 +1,123 @@
+//! A replica in a temporary directory.
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
+
+use baton_protocol::proto::internal::Batch;
+use baton_protocol::{GroupId, GroupMap};
+use baton_raft_storage::types::log_id;
+use baton_raft_storage::{
+    ApplyObserver, Entry, EntryData, GroupLog, GroupMachine, LogEngine, LogId, LogOptions, MachineError,
+    MachineOptions, Payload, Recovered, StorageWorkers, TablesHandle, TypeConfig,
+};
+use baton_state_machine::{Applied, Settings};
+use bytes::Bytes;
+use futures::stream;
+use openraft::storage::{IOFlushed, RaftLogStorage, RaftStateMachine};
+use openraft::type_config::TypeConfigExt as _;
+use openraft::type_config::alias::OneshotReceiverOf;
+use prost::Message as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub const GROUP: GroupId = GroupId(1);
+pub const REPLICA: u64 = 11;
+
+pub struct NoObserver;
+
+impl ApplyObserver for NoObserver {
+    fn applied(&self, _: GroupId, _: u64, _: u64, _: &Applied) {}
+}
+
+pub fn small_log() -> LogOptions {
+    LogOptions {
+        file_bytes: 256 << 10,
+        purge_threshold_bytes: 256 << 10,
+        ..LogOptions::default()
+    }
+}
+
+pub fn machine_options(dir: PathBuf, boot_id: &str) -> MachineOptions {
+    MachineOptions {
+        dir,
+        group: GROUP,
+        map: GroupMap::new(4).unwrap(),
+        settings: Settings::default(),
+        feature_level: 1,
+        overlay_bytes_max: 1 << 20,
+        table_cache_bytes: 8 << 20,
+        boot_id: boot_id.into(),
+        observer: Arc::new(NoObserver),
+        workers: StorageWorkers::start().unwrap(),
+    }
+}
+
+pub struct Replica {
+    pub engine: LogEngine,
+    pub log: GroupLog,
+    pub machine: GroupMachine,
+    pub tables: TablesHandle,
+    pub recovered: Recovered,
+}
+
+impl Replica {
+    pub fn open(dir: &Path) -> Self {
+        Self::open_as(dir, "boot")
+    }
+
+    pub fn open_as(dir: &Path, boot_id: &str) -> Self {
+        Self::try_open(dir, boot_id).unwrap()
+    }
+
+    pub fn try_open(dir: &Path, boot_id: &str) -> Result<Self, MachineError> {
+        let engine = LogEngine::open(&dir.join("log"), small_log()).unwrap();
+        let log = engine.group(GROUP, REPLICA).unwrap();
+        let options = machine_options(dir.join("replica"), boot_id);
+        let (machine, tables, recovered) = GroupMachine::open(options, &log)?;
+        Ok(Self {
+            engine,
+            log,
+            machine,
+            tables,
+            recovered,
+        })
+    }
+
+    /// Appends and applies entries, as a follower would.
+    pub async fn put(&mut self, entries: Vec<Entry>) {
+        append(&mut self.log, entries.clone()).await.unwrap();
+        let items = entries.into_iter().map(|e| Ok((e, None)));
+        self.machine.apply(stream::iter(items)).await.unwrap();
+    }
+}
+
+pub async fn append(log: &mut GroupLog, entries: Vec<Entry>) -> std::io::Result<()> {
+    submit(log, entries).await?.await.unwrap()
+}
+
+/// Appends; the receiver resolves when the entries are flushed.
+pub async fn submit(log: &mut GroupLog, entries: Vec<Entry>) -> std::io::Result<Flushed> {
+    let (done, flushed) = TypeConfig::oneshot();
+    log.append(entries, IOFlushed::signal(done)).await?;
+    Ok(flushed)
+}
+
+pub type Flushed = OneshotReceiverOf<TypeConfig, std::io::Result<()>>;
+
+pub fn entry(id: LogId, data: impl Into<Bytes>) -> Entry {
+    Entry {
+        log_id: id,
+        payload: Payload::Normal(EntryData(data.into())),
+    }
+}
+
+/// Entries with empty batches: they move log time and index.
+pub fn batches(term: u64, indexes: std::ops::Range<u64>) -> Vec<Entry> {
+    indexes
+        .map(|index| {
+            let batch = Batch {
+                log_time_ms: 1_000 + index,
+                commands: Vec::new(),
+            };
+            entry(log_id(term, index), batch.encode_to_vec())
+        })
+        .collect()
+}
