@@ -66,8 +66,6 @@ pub struct MachineOptions {
     pub overlay_bytes_max: usize,
     /// Cache of this group's disk tables.
     pub table_cache_bytes: u64,
-    /// [`crate::recovery::boot_id`]; tests inject others.
-    pub boot_id: String,
     pub observer: Arc<dyn ApplyObserver>,
     pub workers: StorageWorkers,
 }
@@ -122,7 +120,19 @@ impl GroupMachine {
         options: MachineOptions,
         log: &GroupLog,
     ) -> Result<(Self, TablesHandle, Recovered), MachineError> {
-        let opened = Opened::open(&options, log)?;
+        Self::open_under(options, log, &recovery::boot_id())
+    }
+
+    /// Like [`GroupMachine::open`], under a given kernel boot id.
+    ///
+    /// # Errors
+    /// See [`GroupMachine::open`].
+    pub fn open_under(
+        options: MachineOptions,
+        log: &GroupLog,
+        boot_id: &str,
+    ) -> Result<(Self, TablesHandle, Recovered), MachineError> {
+        let opened = Opened::open(&options, log, boot_id)?;
         let applied = opened.position.applied;
         let reached = applied.map_or(0, |id| id.index);
         if let Some(purged) = log.purged()
@@ -177,7 +187,7 @@ struct Opened {
 }
 
 impl Opened {
-    fn open(options: &MachineOptions, log: &GroupLog) -> Result<Self, MachineError> {
+    fn open(options: &MachineOptions, log: &GroupLog, boot_id: &str) -> Result<Self, MachineError> {
         let io_error = |source| MachineError::Io {
             dir: options.dir.display().to_string(),
             source,
@@ -188,7 +198,7 @@ impl Opened {
         let stored = state_file.read().map_err(io_error)?;
         let generation = stored.as_ref().map_or(0, |s| s.generation);
         let judged = match &stored {
-            Some(state) => trusted(options, &state_file, state, log).map_err(Some),
+            Some(state) => trusted(options, &state_file, state, log, boot_id).map_err(Some),
             None if snapshots.current().is_some() => Err(Some("the tables are missing".into())),
             None => Err(None),
         };
@@ -211,7 +221,7 @@ impl Opened {
         }
         let state = pb::TablesState {
             generation,
-            boot_id: options.boot_id.clone(),
+            boot_id: boot_id.to_owned(),
             clean: false,
             corrupt: false,
         };
@@ -234,8 +244,9 @@ fn trusted(
     state_file: &StateFile,
     state: &pb::TablesState,
     log: &GroupLog,
+    boot_id: &str,
 ) -> Result<(DiskTables, Position), String> {
-    if let Some(reason) = recovery::distrust(state, &options.boot_id) {
+    if let Some(reason) = recovery::distrust(state, boot_id) {
         return Err(reason.into());
     }
     let dir = state_file.tables_dir(state.generation);

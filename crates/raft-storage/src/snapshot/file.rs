@@ -69,9 +69,15 @@ impl SnapshotFile {
     }
 
     /// Starts reading it for a transfer. The reader stays valid when the file is replaced meanwhile.
-    #[must_use]
-    pub fn reader(&self) -> SnapshotReader {
-        SnapshotReader { file: self.clone() }
+    ///
+    /// # Errors
+    /// When the file is not what it was when it was opened.
+    pub fn reader(&self) -> Result<SnapshotReader, SnapshotError> {
+        let now = self.file.metadata().map_err(SnapshotError::io(&self.path))?;
+        if now.len() != self.len {
+            return Err(SnapshotError::corrupt(&self.path, "its length has changed"));
+        }
+        Ok(SnapshotReader { file: self.clone() })
     }
 
     /// Reads all rows in key order and verifies everything: checksums, order, row count, state hash. What `visit` did

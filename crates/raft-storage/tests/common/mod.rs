@@ -35,7 +35,7 @@ pub fn small_log() -> LogOptions {
     }
 }
 
-pub fn machine_options(dir: PathBuf, boot_id: &str) -> MachineOptions {
+pub fn machine_options(dir: PathBuf) -> MachineOptions {
     MachineOptions {
         dir,
         group: GROUP,
@@ -44,7 +44,6 @@ pub fn machine_options(dir: PathBuf, boot_id: &str) -> MachineOptions {
         feature_level: 1,
         overlay_bytes_max: 1 << 20,
         table_cache_bytes: 8 << 20,
-        boot_id: boot_id.into(),
         observer: Arc::new(NoObserver),
         workers: StorageWorkers::start().unwrap(),
     }
@@ -70,8 +69,8 @@ impl Replica {
     pub fn try_open(dir: &Path, boot_id: &str) -> Result<Self, MachineError> {
         let engine = LogEngine::open(&dir.join("log"), small_log()).unwrap();
         let log = engine.group(GROUP, REPLICA).unwrap();
-        let options = machine_options(dir.join("replica"), boot_id);
-        let (machine, tables, recovered) = GroupMachine::open(options, &log)?;
+        let options = machine_options(dir.join("replica"));
+        let (machine, tables, recovered) = GroupMachine::open_under(options, &log, boot_id)?;
         Ok(Self {
             engine,
             log,
