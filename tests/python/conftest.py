@@ -22,7 +22,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def cluster():
-    running = Cluster("shared").start()
+    running = Cluster("shared")
+    try:
+        running.start()
+    except AssertionError as error:
+        # One message instead of one error per test.
+        pytest.exit(f"the cluster does not start: {error}", 1)
     yield running
     running.stop()
 
