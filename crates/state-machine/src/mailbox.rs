@@ -101,3 +101,47 @@ pub(crate) fn requeue(tx: &mut Transaction<'_, '_>, intent: &mut Intent) -> Resu
     remove(tx, intent)?;
     enqueue(tx, intent)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tables::WriteBatch;
+    use crate::testing::{Replica, agent, intent_id, refusal, submit};
+    use baton_protocol::proto::internal::command::Body;
+    use baton_protocol::proto::internal::{ResolveIntent, Status};
+
+    fn open_deliveries(replica: &Replica) -> u64 {
+        let state: Option<AgentState> = rows::read(&replica.tables, &keys::agent(&agent("worker"))).unwrap();
+        state.unwrap_or_default().open_deliveries
+    }
+
+    #[test]
+    fn open_deliveries_are_counted_and_bounded() {
+        let mut replica = Replica::new(1, 1);
+        replica.run(Body::Submit(submit("worker", 1)));
+        replica.run(Body::Submit(submit("worker", 2)));
+        assert_eq!(open_deliveries(&replica), 2);
+        let resolve = ResolveIntent {
+            intent_id: intent_id(&agent("worker"), 1).to_bytes(),
+            status: Status::Failed.into(),
+            ..ResolveIntent::default()
+        };
+        replica.run(Body::Resolve(resolve));
+        assert_eq!(open_deliveries(&replica), 1);
+        let full = AgentState {
+            last_cursor: 7,
+            open_deliveries: BACKLOG_DELIVERIES_MAX,
+        };
+        let changes = {
+            let mut batch = WriteBatch::new(&replica.tables);
+            rows::write(&mut batch, keys::agent(&agent("worker")), &full);
+            batch.finish().unwrap()
+        };
+        replica.tables.commit(changes);
+        let before = replica.hash();
+        let refused = replica.run(Body::Submit(submit("worker", 3)));
+        assert_eq!(refusal(&refused), Some(ErrorCode::BacklogFull));
+        assert_eq!(replica.hash(), before);
+        assert_eq!(refusal(&replica.run(Body::Submit(submit("other", 3)))), None);
+    }
+}

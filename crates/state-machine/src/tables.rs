@@ -218,3 +218,30 @@ pub fn prefix_end(prefix: &[u8]) -> Vec<u8> {
     }
     vec![u8::MAX; 64]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::MemoryTables;
+
+    #[test]
+    fn rolling_back_restores_earlier_writes_of_the_batch() {
+        let base: MemoryTables = [(b"base".to_vec(), Bytes::from_static(b"0"))]
+            .into_iter()
+            .collect();
+        let mut batch = WriteBatch::new(&base);
+        batch.put(b"kept".to_vec(), "1");
+        batch.delete(b"base".to_vec());
+        let mark = batch.mark();
+        batch.put(b"kept".to_vec(), "2");
+        batch.put(b"kept".to_vec(), "3");
+        batch.put(b"base".to_vec(), "4");
+        batch.delete(b"new".to_vec());
+        batch.roll_back(mark);
+        assert_eq!(batch.get(b"kept").unwrap().as_deref(), Some(&b"1"[..]));
+        assert_eq!(batch.get(b"base").unwrap(), None);
+        let changes = batch.finish().unwrap();
+        let keys: Vec<_> = changes.keys().map(Vec::as_slice).collect();
+        assert_eq!(keys, [STATE_HASH_KEY, b"base", b"kept"]);
+    }
+}

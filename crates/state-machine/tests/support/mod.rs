@@ -18,8 +18,8 @@ use baton_protocol::proto::internal::{
     resume_intent,
 };
 use baton_protocol::{GroupId, IntentId, Route};
-use baton_state_machine::testing::{Replica, actor, agent, json};
-use baton_state_machine::{Applied, Effect, MemoryTables, Tables, outbox_head};
+use baton_state_machine::testing::{Replica, actor, agent, json, refusal};
+use baton_state_machine::{Applied, Effect, MemoryTables, Tables, log_time_ms, outbox_head};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -105,12 +105,34 @@ impl World {
                 self.now_ms += self.step_ms * 10_000;
             }
             let (group, body) = self.command(*kind, &mut draw);
+            if self.step_ms < 1_000 {
+                self.check_refusal(group, &body);
+            }
             let mut commands = vec![self.wrap(body, &mut draw)];
             // The same command once more in the same entry, as a retry would.
             if draw.one_in(8) {
                 commands.push(commands[0].clone());
             }
             self.apply(group, commands);
+        }
+    }
+
+    /// A refused command leaves nothing behind. Tried on a copy, at a time when nothing else is due for removal.
+    fn check_refusal(&self, group: usize, body: &Body) {
+        let mut probe = self.groups[group].clone();
+        let log_time_ms = self.now_ms;
+        probe.apply(&Batch {
+            log_time_ms,
+            commands: vec![],
+        });
+        let before = rows(&probe);
+        let applied = probe.apply(&Batch {
+            log_time_ms,
+            commands: vec![bare(body.clone())],
+        });
+        if refusal(&applied.replies[0]).is_some() {
+            assert_eq!(rows(&probe), before, "{body:?} was refused");
+            assert!(applied.events.is_empty() && applied.effects.is_empty());
         }
     }
 
@@ -169,8 +191,13 @@ impl World {
             commands,
         };
         let replica = &mut self.groups[group];
+        let before_ms = log_time_ms(&replica.tables).unwrap();
         let applied = replica.apply(&batch);
         assert_eq!(applied.replies.len(), batch.commands.len());
+        assert!(
+            applied.log_time_ms >= before_ms.max(batch.log_time_ms),
+            "log time never goes back"
+        );
         assert!(applied.replies.iter().all(|r| r.outcome.is_some()));
         self.note(&applied);
         self.log.push(Logged {
