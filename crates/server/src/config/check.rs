@@ -1,0 +1,176 @@
+//! What must hold between settings. Each refusal names the key and the fix.
+
+use super::{Config, Tls};
+use crate::exit::Failure;
+use std::net::SocketAddr;
+
+/// Nodes of a static cluster at most.
+const CLUSTER_NODES_MAX: usize = 64;
+
+/// Checks a loaded configuration.
+///
+/// # Errors
+/// The first setting that cannot work, as an exit-78 failure.
+pub fn check(config: &Config) -> Result<(), Failure> {
+    listener("peer", config.peer.listen, &config.peer.tls)?;
+    listener("operator", config.operator.listen, &config.operator.tls)?;
+    tls_files("client", &config.client.tls)?;
+    cluster(config)?;
+    if config.data_dir.as_os_str().is_empty() {
+        return refuse("data_dir is empty; name a directory this node may write to");
+    }
+    if config.delivery.visibility_timeout_ms < 100 {
+        return refuse("delivery.visibility_timeout_ms is below 100; use at least 100 milliseconds");
+    }
+    if config.delivery.pickup_timeout_ms < config.delivery.visibility_timeout_ms {
+        return refuse("delivery.pickup_timeout_ms is below delivery.visibility_timeout_ms; raise it");
+    }
+    if config.storage.table_memory_bytes < 16 * 1024 * 1024 {
+        return refuse("storage.table_memory_bytes is below 16777216; give the tables at least 16 MiB");
+    }
+    if let Err(error) = config.log.filter.parse::<tracing_subscriber::EnvFilter>() {
+        return refuse(format!(
+            "log.filter is not a filter ({error}); use for example info,baton_consensus=debug"
+        ));
+    }
+    Ok(())
+}
+
+fn cluster(config: &Config) -> Result<(), Failure> {
+    let peers = &config.cluster.peers;
+    if peers.len() > CLUSTER_NODES_MAX {
+        return refuse(format!("cluster.peers names more than {CLUSTER_NODES_MAX} nodes"));
+    }
+    if config.cluster.ordinal >= peers.len().max(1) {
+        return refuse(format!(
+            "cluster.ordinal is {} but cluster.peers has {} entries; ordinals count from 0",
+            config.cluster.ordinal,
+            peers.len()
+        ));
+    }
+    for (n, peer) in peers.iter().enumerate() {
+        if peers[..n].contains(peer) {
+            return refuse(format!("cluster.peers names {peer} twice; every node needs its own address"));
+        }
+        let port = peer.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+        if port.is_none_or(|port| port == 0) {
+            return refuse(format!("cluster.peers entry {peer:?} is not host:port"));
+        }
+    }
+    let own = config.peer_address();
+    if let Some(listed) = peers.get(config.cluster.ordinal)
+        && *listed != own
+    {
+        return refuse(format!(
+            "cluster.peers[{}] is {listed} but this node advertises {own}; \
+             set peer.advertise or cluster.ordinal so that they agree",
+            config.cluster.ordinal
+        ));
+    }
+    if !(1..=256).contains(&config.cluster.shard_groups) {
+        return refuse("cluster.shard_groups must be 1 to 256");
+    }
+    Ok(())
+}
+
+/// Ports that carry no client credentials rely on mutual TLS as soon as others can reach them.
+fn listener(section: &str, listen: SocketAddr, tls: &Tls) -> Result<(), Failure> {
+    tls_files(section, tls)?;
+    if tls.enabled() && tls.ca.is_none() {
+        return refuse(format!(
+            "{section}.tls.ca is missing; the {section} port uses mutual TLS and needs the authority's certificate"
+        ));
+    }
+    if !listen.ip().is_loopback() && !tls.enabled() {
+        return refuse(format!(
+            "{section}.listen is {listen}, which is not loopback; set {section}.tls.cert, key and ca \
+             (`baton certs generate` makes them) or listen on 127.0.0.1"
+        ));
+    }
+    Ok(())
+}
+
+fn tls_files(section: &str, tls: &Tls) -> Result<(), Failure> {
+    if tls.cert.is_some() != tls.key.is_some() || (tls.ca.is_some() && tls.cert.is_none()) {
+        return refuse(format!(
+            "{section}.tls needs both cert and key; set both or remove the section"
+        ));
+    }
+    for (name, file) in [("cert", &tls.cert), ("key", &tls.key), ("ca", &tls.ca)] {
+        if let Some(path) = file
+            && let Err(error) = std::fs::File::open(path)
+        {
+            return refuse(format!(
+                "{section}.tls.{name}: cannot read {} ({error}); correct the path",
+                path.display()
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn refuse<T>(line: impl Into<String>) -> Result<T, Failure> {
+    Err(Failure::config(line))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit::ExitCode;
+
+    fn refused(change: impl FnOnce(&mut Config)) -> String {
+        let mut config = Config::default();
+        check(&config).unwrap();
+        change(&mut config);
+        let failure = check(&config).unwrap_err();
+        assert_eq!(failure.code, ExitCode::Config);
+        assert!(!failure.line.contains('\n'));
+        failure.line
+    }
+
+    #[test]
+    fn peer_and_operator_ports_off_loopback_need_mutual_tls() {
+        let line = refused(|c| c.peer.listen = "0.0.0.0:8101".parse().unwrap());
+        assert!(line.contains("peer.listen") && line.contains("peer.tls.cert"), "{line}");
+        let line = refused(|c| c.operator.listen = "[::]:1".parse().unwrap());
+        assert!(line.contains("operator.tls.cert"), "{line}");
+        // The client port authenticates every request itself.
+        let mut open = Config::default();
+        open.client.listen = "0.0.0.0:8100".parse().unwrap();
+        check(&open).unwrap();
+    }
+
+    #[test]
+    fn half_a_tls_section_is_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_path_buf();
+        assert!(refused(|c| c.client.tls.cert = Some(path.clone())).contains("client.tls"));
+        let line = refused(|c| {
+            c.peer.tls.cert = Some(path.clone());
+            c.peer.tls.key = Some(path.clone());
+        });
+        assert!(line.contains("peer.tls.ca"), "{line}");
+        let line = refused(|c| {
+            c.client.tls.cert = Some("/no/such/file".into());
+            c.client.tls.key = Some(path.clone());
+        });
+        assert!(line.contains("/no/such/file"), "{line}");
+    }
+
+    #[test]
+    fn the_peer_list_must_fit_this_node() {
+        let line = refused(|c| c.cluster.ordinal = 1);
+        assert!(line.contains("cluster.ordinal is 1"), "{line}");
+        let line = refused(|c| c.cluster.peers = vec!["127.0.0.1:9".into()]);
+        assert!(line.contains("peer.advertise"), "{line}");
+        let line = refused(|c| c.cluster.peers = vec![c.peer_address(), c.peer_address()]);
+        assert!(line.contains("twice"), "{line}");
+        let line = refused(|c| c.cluster.peers = vec!["nohost".into()]);
+        assert!(line.contains("host:port"), "{line}");
+    }
+
+    #[test]
+    fn a_bad_log_filter_is_refused() {
+        assert!(refused(|c| c.log.filter = "a=b=c".into()).contains("log.filter"));
+    }
+}
