@@ -20,7 +20,8 @@ pub struct AppliedEntry {
     pub group: GroupId,
     pub log_index: u64,
     pub term: u64,
-    pub applied: Applied,
+    /// Shared, so that handing it on costs nothing.
+    pub applied: Arc<Applied>,
 }
 
 /// One hub per node.
@@ -105,7 +106,7 @@ impl ApplyObserver for ApplyHub {
                 group,
                 log_index,
                 term,
-                applied: applied.clone(),
+                applied: Arc::new(applied.clone()),
             };
             // No receiver left in this moment: nobody to tell.
             let _ = sender.send(Arc::new(entry));

@@ -7,5 +7,17 @@
 //! - `dev`, `demo` and `bench` start the same `baton server` processes an operator would, and reach them only
 //!   through their ports.
 
+pub mod adapters;
+pub mod bench;
+pub mod certs;
+pub mod cli;
+pub mod client;
+pub mod cluster;
 pub mod config;
+pub mod credentials;
+pub mod demo;
 pub mod exit;
+pub mod node;
+pub mod operator;
+pub mod output;
+pub mod telemetry;

@@ -5,7 +5,7 @@ use crate::exit::Failure;
 use std::net::SocketAddr;
 
 /// Nodes of a static cluster at most.
-const CLUSTER_NODES_MAX: usize = 64;
+const CLUSTER_NODES_MAX: usize = 5;
 
 /// Checks a loaded configuration.
 ///
@@ -50,9 +50,13 @@ fn cluster(config: &Config) -> Result<(), Failure> {
     }
     for (n, peer) in peers.iter().enumerate() {
         if peers[..n].contains(peer) {
-            return refuse(format!("cluster.peers names {peer} twice; every node needs its own address"));
+            return refuse(format!(
+                "cluster.peers names {peer} twice; every node needs its own address"
+            ));
         }
-        let port = peer.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+        let port = peer
+            .rsplit_once(':')
+            .and_then(|(_, port)| port.parse::<u16>().ok());
         if port.is_none_or(|port| port == 0) {
             return refuse(format!("cluster.peers entry {peer:?} is not host:port"));
         }
@@ -131,7 +135,10 @@ mod tests {
     #[test]
     fn peer_and_operator_ports_off_loopback_need_mutual_tls() {
         let line = refused(|c| c.peer.listen = "0.0.0.0:8101".parse().unwrap());
-        assert!(line.contains("peer.listen") && line.contains("peer.tls.cert"), "{line}");
+        assert!(
+            line.contains("peer.listen") && line.contains("peer.tls.cert"),
+            "{line}"
+        );
         let line = refused(|c| c.operator.listen = "[::]:1".parse().unwrap());
         assert!(line.contains("operator.tls.cert"), "{line}");
         // The client port authenticates every request itself.

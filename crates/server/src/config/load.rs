@@ -23,47 +23,112 @@ pub struct Overrides {
     pub data_dir: Option<PathBuf>,
 
     /// Address and port for applications (HTTP and event streams) [key: client.listen; default: 127.0.0.1:8100]
-    #[arg(long, env = "BATON_CLIENT_LISTEN", value_name = "IP:PORT", help_heading = "Client port")]
+    #[arg(
+        long,
+        env = "BATON_CLIENT_LISTEN",
+        value_name = "IP:PORT",
+        help_heading = "Client port"
+    )]
     pub client_listen: Option<SocketAddr>,
     /// Certificate chain of the client port (PEM); without it the port speaks plain HTTP [key: client.tls.cert]
-    #[arg(long, env = "BATON_CLIENT_TLS_CERT", value_name = "FILE", help_heading = "Client port")]
+    #[arg(
+        long,
+        env = "BATON_CLIENT_TLS_CERT",
+        value_name = "FILE",
+        help_heading = "Client port"
+    )]
     pub client_tls_cert: Option<PathBuf>,
     /// Private key of the client port (PEM) [key: client.tls.key]
-    #[arg(long, env = "BATON_CLIENT_TLS_KEY", value_name = "FILE", help_heading = "Client port")]
+    #[arg(
+        long,
+        env = "BATON_CLIENT_TLS_KEY",
+        value_name = "FILE",
+        help_heading = "Client port"
+    )]
     pub client_tls_key: Option<PathBuf>,
     /// Requests per minute, key and endpoint; 0 = no limit [key: limits.requests_per_minute; default: 120]
-    #[arg(long, env = "BATON_LIMITS_REQUESTS_PER_MINUTE", value_name = "N", help_heading = "Client port")]
+    #[arg(
+        long,
+        env = "BATON_LIMITS_REQUESTS_PER_MINUTE",
+        value_name = "N",
+        help_heading = "Client port"
+    )]
     pub requests_per_minute: Option<u32>,
 
     /// Address and port for the other nodes; off loopback it needs the three --peer-tls files
     /// [key: peer.listen; default: 127.0.0.1:8101]
-    #[arg(long, env = "BATON_PEER_LISTEN", value_name = "IP:PORT", help_heading = "Peer port")]
+    #[arg(
+        long,
+        env = "BATON_PEER_LISTEN",
+        value_name = "IP:PORT",
+        help_heading = "Peer port"
+    )]
     pub peer_listen: Option<SocketAddr>,
     /// host:port under which the other nodes reach this one [key: peer.advertise; default: peer.listen]
-    #[arg(long, env = "BATON_PEER_ADVERTISE", value_name = "HOST:PORT", help_heading = "Peer port")]
+    #[arg(
+        long,
+        env = "BATON_PEER_ADVERTISE",
+        value_name = "HOST:PORT",
+        help_heading = "Peer port"
+    )]
     pub peer_advertise: Option<String>,
     /// Certificate of this node for peers, used as server and as client (PEM) [key: peer.tls.cert]
-    #[arg(long, env = "BATON_PEER_TLS_CERT", value_name = "FILE", help_heading = "Peer port")]
+    #[arg(
+        long,
+        env = "BATON_PEER_TLS_CERT",
+        value_name = "FILE",
+        help_heading = "Peer port"
+    )]
     pub peer_tls_cert: Option<PathBuf>,
     /// Private key of this node for peers (PEM) [key: peer.tls.key]
-    #[arg(long, env = "BATON_PEER_TLS_KEY", value_name = "FILE", help_heading = "Peer port")]
+    #[arg(
+        long,
+        env = "BATON_PEER_TLS_KEY",
+        value_name = "FILE",
+        help_heading = "Peer port"
+    )]
     pub peer_tls_key: Option<PathBuf>,
     /// Authority that must have signed every peer (PEM) [key: peer.tls.ca]
-    #[arg(long, env = "BATON_PEER_TLS_CA", value_name = "FILE", help_heading = "Peer port")]
+    #[arg(
+        long,
+        env = "BATON_PEER_TLS_CA",
+        value_name = "FILE",
+        help_heading = "Peer port"
+    )]
     pub peer_tls_ca: Option<PathBuf>,
 
     /// Address and port for /metrics, probes and /status; off loopback it needs the three --operator-tls files
     /// [key: operator.listen; default: 127.0.0.1:8102]
-    #[arg(long, env = "BATON_OPERATOR_LISTEN", value_name = "IP:PORT", help_heading = "Operator port")]
+    #[arg(
+        long,
+        env = "BATON_OPERATOR_LISTEN",
+        value_name = "IP:PORT",
+        help_heading = "Operator port"
+    )]
     pub operator_listen: Option<SocketAddr>,
     /// Certificate of the operator port (PEM) [key: operator.tls.cert]
-    #[arg(long, env = "BATON_OPERATOR_TLS_CERT", value_name = "FILE", help_heading = "Operator port")]
+    #[arg(
+        long,
+        env = "BATON_OPERATOR_TLS_CERT",
+        value_name = "FILE",
+        help_heading = "Operator port"
+    )]
     pub operator_tls_cert: Option<PathBuf>,
     /// Private key of the operator port (PEM) [key: operator.tls.key]
-    #[arg(long, env = "BATON_OPERATOR_TLS_KEY", value_name = "FILE", help_heading = "Operator port")]
+    #[arg(
+        long,
+        env = "BATON_OPERATOR_TLS_KEY",
+        value_name = "FILE",
+        help_heading = "Operator port"
+    )]
     pub operator_tls_key: Option<PathBuf>,
     /// Authority that must have signed every operator's certificate (PEM) [key: operator.tls.ca]
-    #[arg(long, env = "BATON_OPERATOR_TLS_CA", value_name = "FILE", help_heading = "Operator port")]
+    #[arg(
+        long,
+        env = "BATON_OPERATOR_TLS_CA",
+        value_name = "FILE",
+        help_heading = "Operator port"
+    )]
     pub operator_tls_ca: Option<PathBuf>,
 
     /// Advertised peer addresses of all nodes, comma separated, in the order of their ordinals; the same list on
@@ -77,37 +142,82 @@ pub struct Overrides {
     )]
     pub cluster_peers: Option<Vec<String>>,
     /// Index of this node in the peer list, from 0; ordinal 0 creates the cluster [key: cluster.ordinal; default: 0]
-    #[arg(long, env = "BATON_CLUSTER_ORDINAL", value_name = "N", help_heading = "Cluster")]
+    #[arg(
+        long,
+        env = "BATON_CLUSTER_ORDINAL",
+        value_name = "N",
+        help_heading = "Cluster"
+    )]
     pub cluster_ordinal: Option<usize>,
     /// Shard groups of a new cluster, fixed for its life [key: cluster.shard_groups; default: 16]
-    #[arg(long, env = "BATON_CLUSTER_SHARD_GROUPS", value_name = "N", help_heading = "Cluster")]
+    #[arg(
+        long,
+        env = "BATON_CLUSTER_SHARD_GROUPS",
+        value_name = "N",
+        help_heading = "Cluster"
+    )]
     pub shard_groups: Option<u32>,
     /// File with organization, workspace and operator token of a new cluster, read once and by ordinal 0 only;
     /// only the token's hash is stored [key: cluster.bootstrap_credentials; default: minted into the data directory]
-    #[arg(long, env = "BATON_CLUSTER_BOOTSTRAP_CREDENTIALS", value_name = "FILE", help_heading = "Cluster")]
+    #[arg(
+        long,
+        env = "BATON_CLUSTER_BOOTSTRAP_CREDENTIALS",
+        value_name = "FILE",
+        help_heading = "Cluster"
+    )]
     pub bootstrap_credentials: Option<PathBuf>,
 
     /// Milliseconds a delivery may stay without pick-up before it is sent again
     /// [key: delivery.visibility_timeout_ms; default: 15000]
-    #[arg(long, env = "BATON_DELIVERY_VISIBILITY_TIMEOUT_MS", value_name = "MS", help_heading = "Tuning")]
+    #[arg(
+        long,
+        env = "BATON_DELIVERY_VISIBILITY_TIMEOUT_MS",
+        value_name = "MS",
+        help_heading = "Tuning"
+    )]
     pub visibility_timeout_ms: Option<u64>,
     /// Milliseconds a picked-up delivery may stay unfinished before it is sent again
     /// [key: delivery.pickup_timeout_ms; default: 600000]
-    #[arg(long, env = "BATON_DELIVERY_PICKUP_TIMEOUT_MS", value_name = "MS", help_heading = "Tuning")]
+    #[arg(
+        long,
+        env = "BATON_DELIVERY_PICKUP_TIMEOUT_MS",
+        value_name = "MS",
+        help_heading = "Tuning"
+    )]
     pub pickup_timeout_ms: Option<u64>,
     /// Bytes of memory for the tables of all groups [key: storage.table_memory_bytes; default: 536870912]
-    #[arg(long, env = "BATON_STORAGE_TABLE_MEMORY_BYTES", value_name = "BYTES", help_heading = "Tuning")]
+    #[arg(
+        long,
+        env = "BATON_STORAGE_TABLE_MEMORY_BYTES",
+        value_name = "BYTES",
+        help_heading = "Tuning"
+    )]
     pub table_memory_bytes: Option<u64>,
 
     /// Form of log lines [key: log.format; default: text]
-    #[arg(long, env = "BATON_LOG_FORMAT", value_name = "FORMAT", help_heading = "Telemetry")]
+    #[arg(
+        long,
+        env = "BATON_LOG_FORMAT",
+        value_name = "FORMAT",
+        help_heading = "Telemetry"
+    )]
     pub log_format: Option<LogFormat>,
     /// Log filter, as in info,baton_consensus=debug [key: log.filter; default: info]
-    #[arg(long, env = "BATON_LOG_FILTER", value_name = "FILTER", help_heading = "Telemetry")]
+    #[arg(
+        long,
+        env = "BATON_LOG_FILTER",
+        value_name = "FILTER",
+        help_heading = "Telemetry"
+    )]
     pub log_filter: Option<String>,
     /// gRPC endpoint of an OpenTelemetry collector, as in http://127.0.0.1:4317; absent = no export
     /// [key: otlp.endpoint]
-    #[arg(long, env = "BATON_OTLP_ENDPOINT", value_name = "URL", help_heading = "Telemetry")]
+    #[arg(
+        long,
+        env = "BATON_OTLP_ENDPOINT",
+        value_name = "URL",
+        help_heading = "Telemetry"
+    )]
     pub otlp_endpoint: Option<String>,
 }
 
@@ -128,7 +238,10 @@ impl Overrides {
         set("client.listen", listen(&self.client_listen));
         set("client.tls.cert", path(&self.client_tls_cert));
         set("client.tls.key", path(&self.client_tls_key));
-        set("limits.requests_per_minute", self.requests_per_minute.map(Value::from));
+        set(
+            "limits.requests_per_minute",
+            self.requests_per_minute.map(Value::from),
+        );
         set("peer.listen", listen(&self.peer_listen));
         set("peer.advertise", text(&self.peer_advertise));
         set("peer.tls.cert", path(&self.peer_tls_cert));
@@ -142,9 +255,18 @@ impl Overrides {
         set("cluster.ordinal", self.cluster_ordinal.map(Value::from));
         set("cluster.shard_groups", self.shard_groups.map(Value::from));
         set("cluster.bootstrap_credentials", path(&self.bootstrap_credentials));
-        set("delivery.visibility_timeout_ms", self.visibility_timeout_ms.map(Value::from));
-        set("delivery.pickup_timeout_ms", self.pickup_timeout_ms.map(Value::from));
-        set("storage.table_memory_bytes", self.table_memory_bytes.map(Value::from));
+        set(
+            "delivery.visibility_timeout_ms",
+            self.visibility_timeout_ms.map(Value::from),
+        );
+        set(
+            "delivery.pickup_timeout_ms",
+            self.pickup_timeout_ms.map(Value::from),
+        );
+        set(
+            "storage.table_memory_bytes",
+            self.table_memory_bytes.map(Value::from),
+        );
         set(
             "log.format",
             self.log_format.map(|format| match format {
@@ -212,7 +334,11 @@ fn describe(file: &Path, error: &figment::Error) -> String {
     let what = match &error.kind {
         Kind::UnknownField(name, known) => {
             if !key.ends_with(name.as_str()) {
-                key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+                key = if key.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{key}.{name}")
+                };
             }
             return format!("{file}: unknown key `{key}`; known here: {}", known.join(", "));
         }
@@ -277,12 +403,24 @@ mod tests {
         for arg in command.get_arguments().filter(|a| a.get_id() != "help") {
             let env = arg.get_env().unwrap_or_default().to_string_lossy().into_owned();
             let help = arg.get_help().unwrap().to_string();
-            let key = help.split("[key: ").nth(1).unwrap().split([';', ']']).next().unwrap();
+            let key = help
+                .split("[key: ")
+                .nth(1)
+                .unwrap()
+                .split([';', ']'])
+                .next()
+                .unwrap();
             assert_eq!(env, format!("BATON_{}", key.to_uppercase().replace('.', "_")));
         }
         let args = flags(&[
-            "--cluster-peers", "127.0.0.1:8101,127.0.0.1:9101", "--log-format", "json",
-            "--otlp-endpoint", "http://127.0.0.1:4317", "--requests-per-minute", "0",
+            "--cluster-peers",
+            "127.0.0.1:8101,127.0.0.1:9101",
+            "--log-format",
+            "json",
+            "--otlp-endpoint",
+            "http://127.0.0.1:4317",
+            "--requests-per-minute",
+            "0",
         ]);
         let config = load(None, &args).unwrap();
         assert_eq!(config.cluster.peers.len(), 2);
@@ -294,9 +432,15 @@ mod tests {
     #[test]
     fn mistakes_in_the_file_are_one_line_with_file_key_and_fix() {
         for (text, needles) in [
-            ("[client]\nlisen = 'x'\n", vec!["unknown key `client.lisen`", "listen"]),
+            (
+                "[client]\nlisen = 'x'\n",
+                vec!["unknown key `client.lisen`", "listen"],
+            ),
             ("colour = 1\n", vec!["unknown key `colour`", "data_dir"]),
-            ("[cluster]\nordinal = 'one'\n", vec!["key `cluster.ordinal`", "expected"]),
+            (
+                "[cluster]\nordinal = 'one'\n",
+                vec!["key `cluster.ordinal`", "expected"],
+            ),
             ("[client]\nlisten = 'localhost'\n", vec!["client.listen"]),
             ("[log]\nformat = 'xml'\n", vec!["log.format", "text, json"]),
             ("= 3", vec!["correct the file"]),
@@ -304,9 +448,17 @@ mod tests {
             let file = file(text);
             let failure = load(Some(file.path()), &Overrides::default()).unwrap_err();
             assert_eq!(failure.code, crate::exit::ExitCode::Config);
-            assert!(failure.line.contains(&file.path().display().to_string()), "{}", failure.line);
+            assert!(
+                failure.line.contains(&file.path().display().to_string()),
+                "{}",
+                failure.line
+            );
             for needle in needles {
-                assert!(failure.line.contains(needle), "{needle:?} not in {}", failure.line);
+                assert!(
+                    failure.line.contains(needle),
+                    "{needle:?} not in {}",
+                    failure.line
+                );
             }
         }
         let failure = load(Some(Path::new("/no/such.toml")), &Overrides::default()).unwrap_err();

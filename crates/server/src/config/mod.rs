@@ -179,7 +179,10 @@ impl Default for Config {
 
 impl Default for Client {
     fn default() -> Self {
-        Self { listen: address(CLIENT_LISTEN_DEFAULT), tls: Tls::default() }
+        Self {
+            listen: address(CLIENT_LISTEN_DEFAULT),
+            tls: Tls::default(),
+        }
     }
 }
 
@@ -195,7 +198,10 @@ impl Default for Peer {
 
 impl Default for Operator {
     fn default() -> Self {
-        Self { listen: address(OPERATOR_LISTEN_DEFAULT), tls: Tls::default() }
+        Self {
+            listen: address(OPERATOR_LISTEN_DEFAULT),
+            tls: Tls::default(),
+        }
     }
 }
 
@@ -212,7 +218,9 @@ impl Default for Cluster {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { requests_per_minute: limits::REQUESTS_PER_MINUTE_DEFAULT }
+        Self {
+            requests_per_minute: limits::REQUESTS_PER_MINUTE_DEFAULT,
+        }
     }
 }
 
@@ -227,13 +235,18 @@ impl Default for Delivery {
 
 impl Default for Storage {
     fn default() -> Self {
-        Self { table_memory_bytes: TABLE_MEMORY_BYTES_DEFAULT }
+        Self {
+            table_memory_bytes: TABLE_MEMORY_BYTES_DEFAULT,
+        }
     }
 }
 
 impl Default for Log {
     fn default() -> Self {
-        Self { format: LogFormat::Text, filter: "info".into() }
+        Self {
+            format: LogFormat::Text,
+            filter: "info".into(),
+        }
     }
 }
 

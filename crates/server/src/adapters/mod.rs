@@ -1,0 +1,9 @@
+//! Consensus behind the ports of gateway and delivery. Nothing here decides anything.
+
+mod delivery;
+mod gateway;
+mod health;
+
+pub use delivery::{ConsensusNetwork, DispatchStreams, Led};
+pub use gateway::{ConsensusPorts, HubFeed};
+pub use health::NodeHealth;

@@ -1,0 +1,143 @@
+//! The cluster under test.
+
+use crate::client::Api;
+use crate::cluster::plan::Plan;
+use crate::cluster::{Cluster, LaunchOptions, Layout};
+use crate::exit::Failure;
+use std::path::{Path, PathBuf};
+
+/// A cluster to load, with whatever this machine can say about its nodes.
+#[derive(Debug)]
+pub(super) struct Target {
+    api: Api,
+    nodes: usize,
+    /// Present when the nodes' files are here.
+    layout: Option<Layout>,
+    operators: Vec<String>,
+    cluster: Option<Cluster>,
+}
+
+impl Target {
+    pub(super) async fn start(
+        launch: LaunchOptions,
+        progress: &(dyn Fn(&str) + Sync),
+    ) -> Result<Self, Failure> {
+        let cluster = Cluster::start(launch, progress).await?;
+        let layout = cluster.layout().clone();
+        Ok(Self {
+            api: cluster.api()?,
+            nodes: cluster.size(),
+            operators: operators(&layout),
+            layout: Some(layout),
+            cluster: Some(cluster),
+        })
+    }
+
+    pub(super) fn running(env: &Path) -> Result<Self, Failure> {
+        let text = std::fs::read_to_string(env)
+            .map_err(|error| Failure::config(format!("cannot read --target {}: {error}", env.display())))?;
+        let value = |name: &str| {
+            text.lines()
+                .filter_map(|line| line.trim_start_matches("export ").split_once('='))
+                .find_map(|(key, value)| (key == name).then(|| value.trim_matches(['"', '\'']).to_owned()))
+        };
+        let missing = |name: &str| Failure::config(format!("--target {} has no {name}", env.display()));
+        let urls = value("AXME_BASE_URLS")
+            .or_else(|| value("AXME_BASE_URL"))
+            .ok_or_else(|| missing("AXME_BASE_URL"))?;
+        let key = value("AXME_API_KEY").ok_or_else(|| missing("AXME_API_KEY"))?;
+        let urls: Vec<String> = urls
+            .split(',')
+            .map(|url| url.trim_end_matches('/').to_owned())
+            .collect();
+        let layout = env
+            .parent()
+            .map(Layout::new)
+            .filter(|layout| layout.cluster_file().exists());
+        Ok(Self {
+            api: Api::new(&urls, &key)?,
+            nodes: urls.len(),
+            operators: layout.as_ref().map(operators).unwrap_or_default(),
+            layout,
+            cluster: None,
+        })
+    }
+
+    pub(super) fn api(&self) -> &Api {
+        &self.api
+    }
+
+    pub(super) fn nodes(&self) -> usize {
+        self.nodes
+    }
+
+    /// Process ids of the nodes that run here.
+    pub(super) fn pids(&self) -> Vec<u32> {
+        let Some(layout) = &self.layout else {
+            return Vec::new();
+        };
+        (1..=self.nodes)
+            .filter_map(|k| std::fs::read_to_string(layout.pid(k)).ok()?.trim().parse().ok())
+            .collect()
+    }
+
+    /// Data directories of the nodes that run here.
+    pub(super) fn data_dirs(&self) -> Vec<PathBuf> {
+        let Some(layout) = &self.layout else {
+            return Vec::new();
+        };
+        (1..=self.nodes).map(|k| layout.data_dir(k)).collect()
+    }
+
+    /// URLs of the metrics pages that can be reached from here.
+    pub(super) fn metrics_urls(&self) -> Vec<String> {
+        self.operators
+            .iter()
+            .map(|operator| format!("{operator}/metrics"))
+            .collect()
+    }
+
+    pub(super) fn cluster(&mut self) -> anyhow::Result<&mut Cluster> {
+        self.cluster
+            .as_mut()
+            .ok_or_else(|| anyhow::anyhow!("failover is measured on an own cluster only"))
+    }
+
+    pub(super) async fn stop(&mut self) {
+        if let Some(mut cluster) = self.cluster.take() {
+            cluster.stop().await;
+        }
+    }
+}
+
+fn operators(layout: &Layout) -> Vec<String> {
+    Plan::read_or_make(layout, None, false)
+        .map(|plan| {
+            plan.nodes
+                .iter()
+                .map(|node| format!("http://{}", node.operator))
+                .collect()
+        })
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_env_is_enough_to_find_a_cluster() {
+        let dir = tempfile::tempdir().unwrap();
+        let env = dir.path().join("client.env");
+        std::fs::write(
+            &env,
+            "AXME_BASE_URL=http://a\nAXME_BASE_URLS=http://a,http://b/\nAXME_API_KEY=k\n",
+        )
+        .unwrap();
+        let target = Target::running(&env).unwrap();
+        assert_eq!(target.nodes(), 2);
+        assert!(target.pids().is_empty() && target.metrics_urls().is_empty());
+        std::fs::write(&env, "AXME_BASE_URL=http://a\n").unwrap();
+        assert!(Target::running(&env).unwrap_err().line.contains("AXME_API_KEY"));
+    }
+}

@@ -1,0 +1,138 @@
+//! Logs, traces and metrics of this process.
+
+use crate::config::{Config, LogFormat};
+use crate::exit::Failure;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_otlp::WithExportConfig as _;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use std::time::Duration;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
+
+/// Buckets of every `*.duration` histogram, in seconds.
+const DURATION_BUCKETS_SECONDS: [f64; 14] = [
+    0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0,
+];
+/// How often histograms are folded, so that a process nobody scrapes does not grow.
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+/// Longest wait for one batch of spans to leave.
+const OTLP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Keeps exporters alive; [`Telemetry::shutdown`] flushes them.
+#[derive(Debug)]
+pub struct Telemetry {
+    traces: Option<SdkTracerProvider>,
+}
+
+/// Installs the process-wide subscriber. Call inside a runtime when OTLP is configured: the exporter dials from it.
+///
+/// # Errors
+/// A filter or endpoint that cannot be used (exit 78).
+pub fn init(config: &Config) -> Result<Telemetry, Failure> {
+    let filter: EnvFilter = config
+        .log
+        .filter
+        .parse()
+        .map_err(|error| Failure::config(format!("log.filter: {error}; use for example info")))?;
+    let lines: Box<dyn Layer<Registry> + Send + Sync> = match config.log.format {
+        LogFormat::Text => tracing_subscriber::fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .with_filter(filter)
+            .boxed(),
+        LogFormat::Json => tracing_subscriber::fmt::layer()
+            .json()
+            .flatten_event(true)
+            .with_writer(std::io::stderr)
+            .with_filter(filter)
+            .boxed(),
+    };
+    let traces = tracer(config)?;
+    let spans = traces.as_ref().map(|provider| {
+        tracing_opentelemetry::layer()
+            .with_tracer(provider.tracer("baton"))
+            .with_filter(span_filter())
+    });
+    tracing_subscriber::registry()
+        .with(lines)
+        .with(spans)
+        .try_init()
+        .map_err(|error| Failure::failed(format!("cannot install the log subscriber: {error}")))?;
+    Ok(Telemetry { traces })
+}
+
+/// Only Baton's own spans leave the process: the exporter's transport has spans too, and exporting those would
+/// never end.
+fn span_filter() -> EnvFilter {
+    EnvFilter::new(
+        "off,baton_server=info,baton_gateway=info,baton_delivery=info,baton_consensus=info,baton_raft_storage=info,\
+         baton_state_machine=info",
+    )
+}
+
+fn tracer(config: &Config) -> Result<Option<SdkTracerProvider>, Failure> {
+    let Some(endpoint) = &config.otlp.endpoint else {
+        return Ok(None);
+    };
+    let exporter = opentelemetry_otlp::SpanExporter::builder()
+        .with_tonic()
+        .with_endpoint(endpoint)
+        .with_timeout(OTLP_TIMEOUT)
+        .build()
+        .map_err(|error| {
+            Failure::config(format!(
+                "otlp.endpoint {endpoint}: {error}; use a gRPC endpoint such as http://127.0.0.1:4317"
+            ))
+        })?;
+    let resource = Resource::builder()
+        .with_service_name("baton")
+        .with_attribute(opentelemetry::KeyValue::new(
+            "service.instance.id",
+            config.name.clone(),
+        ))
+        .build();
+    Ok(Some(
+        SdkTracerProvider::builder()
+            .with_batch_exporter(exporter)
+            .with_resource(resource)
+            .build(),
+    ))
+}
+
+/// Installs the metrics recorder; the handle renders `/metrics`.
+///
+/// # Errors
+/// When a recorder is installed already.
+pub fn install_metrics() -> Result<PrometheusHandle, Failure> {
+    let failed = |error: metrics_exporter_prometheus::BuildError| {
+        Failure::failed(format!("cannot install the metrics recorder: {error}"))
+    };
+    PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("duration".into()), &DURATION_BUCKETS_SECONDS)
+        .map_err(failed)?
+        .install_recorder()
+        .map_err(failed)
+}
+
+/// Folds histograms until the runtime ends.
+pub async fn keep_metrics(handle: PrometheusHandle) {
+    let mut tick = tokio::time::interval(METRICS_UPKEEP);
+    loop {
+        tick.tick().await;
+        handle.run_upkeep();
+    }
+}
+
+impl Telemetry {
+    /// Sends what is buffered. Blocks up to the export timeout.
+    pub fn shutdown(&self) {
+        if let Some(provider) = &self.traces
+            && let Err(error) = provider.shutdown()
+        {
+            tracing::warn!(%error, "the last spans could not be exported");
+        }
+    }
+}
