@@ -18,6 +18,8 @@ pub struct GatewayConfig {
     pub version: String,
     /// Certificate and key of the client port; plain HTTP when absent.
     pub tls: Option<TlsFiles>,
+    /// How often the files are looked at for a change.
+    pub tls_check_ms: u64,
     /// Requests per minute of one key on one endpoint; 0 = unlimited. Streams are exempt.
     pub requests_per_minute: u32,
     /// Connections open at one time; further ones wait in the listen queue.
@@ -56,6 +58,7 @@ impl Default for GatewayConfig {
             storage: "raft".into(),
             version: env!("CARGO_PKG_VERSION").into(),
             tls: None,
+            tls_check_ms: 5_000,
             requests_per_minute: limits::REQUESTS_PER_MINUTE_DEFAULT,
             connections_max: 16_384,
             streams_max: 8_192,

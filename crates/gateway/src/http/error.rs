@@ -39,10 +39,12 @@ impl IntoResponse for ApiError {
 impl ApiError {
     pub(super) fn body(&self, request_id: &str) -> Vec<u8> {
         let ServiceError { code, message, .. } = &self.0.error;
-        let message = match code {
-            ErrorCode::IdempotencyConflict => IDEMPOTENCY_CONFLICT,
-            _ if message.is_empty() => code.name(),
-            _ => message,
+        let message = if *code == ErrorCode::IdempotencyConflict {
+            IDEMPOTENCY_CONFLICT
+        } else if message.is_empty() {
+            code.name()
+        } else {
+            message
         };
         let mut error = Object::new();
         error.text("code", code.name());

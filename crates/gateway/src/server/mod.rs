@@ -40,7 +40,10 @@ pub async fn serve(
         Some(files) => Some(tls::ReloadingTls::load(files.clone())?),
         None => None,
     };
-    let reload = tls.clone().map(|t| tokio::spawn(t.watch(shutdown.clone())));
+    let check = Duration::from_millis(config.tls_check_ms);
+    let reload = tls
+        .clone()
+        .map(|t| tokio::spawn(t.watch(check, shutdown.clone())));
     let config = Arc::new(config);
     let router = http::router(Arc::clone(&config), ports, shutdown.clone());
     let graceful = GracefulShutdown::new();

@@ -11,8 +11,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::TlsFiles;
 
-const RELOAD_CHECK: Duration = Duration::from_secs(5);
-
 /// The current server configuration; a handshake takes the one of the moment.
 #[derive(Debug)]
 pub(super) struct ReloadingTls {
@@ -32,12 +30,12 @@ impl ReloadingTls {
     }
 
     /// Looks at the files' times until `shutdown`. A pair that cannot be read keeps the old one in place.
-    pub(super) async fn watch(self: Arc<Self>, shutdown: CancellationToken) {
+    pub(super) async fn watch(self: Arc<Self>, every: Duration, shutdown: CancellationToken) {
         let mut seen = modified(&self.files);
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                () = tokio::time::sleep(RELOAD_CHECK) => {}
+                () = tokio::time::sleep(every) => {}
             }
             let now = modified(&self.files);
             if now != seen {

@@ -139,10 +139,11 @@ impl Service {
             limit: limit.unwrap_or(LIST_PAGE_DEFAULT).min(LIST_PAGE_MAX),
         });
         let actor = Some(caller.actor(None, None));
-        match self.read(Route::Meta, actor, query).await? {
-            query_reply::Outcome::ServiceAccounts(page) => Ok(page.service_accounts),
-            _ => Err(unexpected("something else than service accounts")),
-        }
+        let found = self.read(Route::Meta, actor, query).await?;
+        let query_reply::Outcome::ServiceAccounts(page) = found else {
+            return Err(unexpected("something else than service accounts"));
+        };
+        Ok(page.service_accounts)
     }
 
     /// One account.
@@ -155,10 +156,11 @@ impl Service {
             service_account_id: id.to_owned(),
         });
         let actor = Some(caller.actor(None, None));
-        match self.read(Route::Meta, actor, query).await? {
-            query_reply::Outcome::ServiceAccount(account) => Ok(account),
-            _ => Err(unexpected("something else than a service account")),
-        }
+        let found = self.read(Route::Meta, actor, query).await?;
+        let query_reply::Outcome::ServiceAccount(account) = found else {
+            return Err(unexpected("something else than a service account"));
+        };
+        Ok(account)
     }
 
     /// Changes an account.

@@ -100,9 +100,9 @@ impl Service {
         });
         let route = Route::Slot(baton_protocol::address::slot_of(agent));
         let actor = Some(caller.actor(None, None));
-        match self.read(route, actor, query).await? {
-            query_reply::Outcome::Mailbox(page) => Ok(page.items.last().map(|item| item.cursor)),
-            _ => Err(unexpected("something else than a mailbox")),
-        }
+        let query_reply::Outcome::Mailbox(page) = self.read(route, actor, query).await? else {
+            return Err(unexpected("something else than a mailbox"));
+        };
+        Ok(page.items.last().map(|item| item.cursor))
     }
 }

@@ -23,10 +23,10 @@ impl Service {
             limit: limit.unwrap_or(LIST_PAGE_MAX).min(LIST_PAGE_MAX),
         });
         let actor = Some(caller.actor(Some(owner), None));
-        match self.read(route, actor, query).await? {
-            query_reply::Outcome::Threads(page) => Ok(page.threads),
-            _ => Err(unexpected("something else than threads")),
-        }
+        let query_reply::Outcome::Threads(page) = self.read(route, actor, query).await? else {
+            return Err(unexpected("something else than threads"));
+        };
+        Ok(page.threads)
     }
 
     /// One thread of `owner`.

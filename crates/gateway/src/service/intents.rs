@@ -261,10 +261,10 @@ impl Service {
             Ok(found) => found,
             Err(_) => self.read(route, None, query()).await?,
         };
-        match found {
-            query_reply::Outcome::Intent(view) => Ok(view.payload.unwrap_or_default()),
-            _ => Err(unexpected("something else than an intent")),
-        }
+        let query_reply::Outcome::Intent(view) = found else {
+            return Err(unexpected("something else than an intent"));
+        };
+        Ok(view.payload.unwrap_or_default())
     }
 }
 
@@ -277,10 +277,10 @@ fn events_query(id: IntentId, since: u32) -> query::Body {
 }
 
 fn event_page(outcome: query_reply::Outcome) -> Result<EventPage, ServiceError> {
-    match outcome {
-        query_reply::Outcome::Events(page) => Ok(page),
-        _ => Err(unexpected("something else than events")),
-    }
+    let query_reply::Outcome::Events(page) = outcome else {
+        return Err(unexpected("something else than events"));
+    };
+    Ok(page)
 }
 
 /// Makes a bare "not found" say which intent.

@@ -331,7 +331,7 @@ mod tests {
                 },
                 StepState::default(),
             ],
-            current: 0,
+            ..Scenario::default()
         };
         let beside = Beside {
             scenario: Some(&scenario),

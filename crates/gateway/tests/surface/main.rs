@@ -1,0 +1,9 @@
+//! The real HTTP server over state machines in memory.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod admin;
+mod intents;
+mod streams;
+mod support;
+mod tls;
