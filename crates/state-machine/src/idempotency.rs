@@ -44,7 +44,10 @@ pub(crate) fn once(
         request_hash: claim.request_hash.clone(),
         reserved_at_ms,
         intent_id: intent_id.clone(),
-        reply: Some(answer.clone()),
+        reply: Some(Reply {
+            replayed: false,
+            outcome: answer.outcome.clone(),
+        }),
     };
     store(tx, slot, &claim.key_hash, &record);
     Ok(answer)

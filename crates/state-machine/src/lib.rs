@@ -5,6 +5,10 @@
 //!   hash-map order. Any decodable command gets a `Reply`; `Err` means storage failed and stops the group.
 //! - Per intent, events have `seq` 1, 2, 3 … without gaps, a terminal status never changes, and exactly one
 //!   terminal event exists.
+//! - A refused command leaves nothing behind: no row, no event, no effect.
+//! - Every row key begins with table and slot (`keys`), so that a group can be split by slot.
+//! - Groups affect each other through `outbox` messages only, numbered per (source, target) without gaps.
+//! - Every read checks the tenant; what a caller may not see does not exist for it.
 //! - Effects are hints for the leader; all of them can be recomputed from the tables.
 //!
 //! Must not depend on tokio, openraft, sled, clocks or random numbers.

@@ -28,11 +28,10 @@ pub(crate) const SCHEDULER: &str = "scheduler";
 /// The first three events of an intent: created, submitted, delivered.
 #[must_use]
 pub fn birth_events(intent: &Intent) -> Vec<Event> {
-    let sender = if intent.from_agent.is_empty() {
-        &intent.submitted_by
-    } else {
-        &intent.from_agent
-    };
+    let sender = [intent.from_agent.as_str(), &intent.submitted_by, GATEWAY]
+        .into_iter()
+        .find(|name| !name.is_empty())
+        .unwrap_or(GATEWAY);
     let event = |seq, kind: EventType, status: Status, actor: &str| Event {
         intent_id: intent.intent_id.clone(),
         seq,

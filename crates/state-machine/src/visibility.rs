@@ -28,9 +28,13 @@ impl Operation {
     }
 }
 
-/// Whether `address` is how one of the agent's spellings reads.
-pub(crate) fn names(address: &str, agent: Option<&AgentRef>) -> bool {
-    !address.is_empty() && agent.is_some_and(|a| a.address == address || a.key == address)
+/// Whether the agent is the actor itself. The key decides; a literal spelling counts in the actor's own workspace
+/// only, because another workspace may use the same text for somebody else.
+fn is_self(actor: &Actor, agent: Option<&AgentRef>) -> bool {
+    agent.is_some_and(|a| {
+        same(&actor.address, &a.key)
+            || (same(&actor.address, &a.address) && same(&actor.workspace_id, &a.workspace_id))
+    })
 }
 
 fn same(a: &str, b: &str) -> bool {
@@ -54,9 +58,9 @@ pub(crate) fn sees(actor: Option<&Actor>, intent: &Intent) -> bool {
         }
         KeyKind::Agent => {
             is_sender(&actor.address, intent)
-                || names(&actor.address, intent.to_agent.as_ref())
-                || names(&actor.address, intent.handler.as_ref())
-                || names(&actor.address, intent.reply_to.as_ref())
+                || is_self(actor, intent.to_agent.as_ref())
+                || is_self(actor, intent.handler.as_ref())
+                || is_self(actor, intent.reply_to.as_ref())
                 || grant(&actor.address, intent).is_some()
         }
         KeyKind::Unspecified => false,
@@ -71,11 +75,8 @@ fn is_sender(address: &str, intent: &Intent) -> bool {
 pub(crate) fn is_handler(actor: Option<&Actor>, intent: &Intent) -> bool {
     let handler = intent.handler.as_ref();
     actor.is_some_and(|actor| {
-        names(&actor.address, handler)
-            || actor
-                .acting_for
-                .as_ref()
-                .is_some_and(|a| names(&a.address, handler) || names(&a.key, handler))
+        let acting_for = actor.acting_for.as_ref().map(|a| a.key.as_str());
+        is_self(actor, handler) || handler.is_some_and(|h| acting_for.is_some_and(|key| same(key, &h.key)))
     })
 }
 
@@ -107,12 +108,12 @@ fn permits(actor: Option<&Actor>, intent: &Intent, operation: Operation) -> bool
         KeyKind::Unspecified => false,
         KeyKind::Agent => {
             let own = actor.address.as_str();
-            let as_itself = actor.acting_for.as_ref().map(|a| names(own, Some(a)));
+            let as_itself = actor.acting_for.as_ref().map(|a| is_self(actor, Some(a)));
             if as_itself == Some(false) {
                 return false;
             }
             is_sender(own, intent)
-                || names(own, intent.handler.as_ref())
+                || is_self(actor, intent.handler.as_ref())
                 || (as_itself == Some(true) && is_granted(own, intent, operation))
         }
     }
@@ -162,7 +163,7 @@ pub(crate) fn reads_for(actor: Option<&Actor>, agent: &AgentRef) -> bool {
     match actor.kind() {
         KeyKind::Operator => true,
         KeyKind::Workspace => same(&actor.workspace_id, &agent.workspace_id),
-        KeyKind::Agent => names(&actor.address, Some(agent)),
+        KeyKind::Agent => is_self(actor, Some(agent)),
         KeyKind::Unspecified => false,
     }
 }
@@ -175,8 +176,46 @@ pub(crate) fn operates(actor: Option<&Actor>) -> bool {
 /// The name that goes into events.
 pub(crate) fn label(actor: Option<&Actor>) -> &str {
     match actor {
-        None => "system",
         Some(actor) if !actor.label.is_empty() => &actor.label,
-        Some(actor) => &actor.address,
+        Some(actor) if !actor.address.is_empty() => &actor.address,
+        Some(_) | None => "system",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{actor, agent};
+
+    #[test]
+    fn a_literal_of_another_workspace_is_somebody_else() {
+        let worker = actor(KeyKind::Agent, "worker");
+        let literal = |workspace: &str| Intent {
+            to_agent: Some(AgentRef {
+                address: agent("worker").address,
+                key: format!("{workspace}|{}", agent("worker").address),
+                workspace_id: workspace.into(),
+                org_id: "o".into(),
+            }),
+            ..Intent::default()
+        };
+        assert!(sees(Some(&worker), &literal("w1")));
+        assert!(!sees(Some(&worker), &literal("w2")));
+    }
+
+    #[test]
+    fn empty_names_match_nothing() {
+        let nobody = Intent {
+            to_agent: Some(AgentRef::default()),
+            ..Intent::default()
+        };
+        for kind in [KeyKind::Agent, KeyKind::Workspace, KeyKind::Unspecified] {
+            let caller = Actor {
+                kind: kind.into(),
+                ..Actor::default()
+            };
+            assert!(!sees(Some(&caller), &nobody), "{kind:?}");
+            assert!(!is_handler(Some(&caller), &nobody));
+        }
     }
 }

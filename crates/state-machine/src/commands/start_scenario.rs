@@ -24,12 +24,12 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &StartScenario) -> Ou
     let id = submit::intent_id(tx, parent)?;
     require_agent(parent.to_agent.as_ref(), "to_agent")?;
     validate(compiled)?;
-    if let Some(existing) = rows::intent(&*tx.tables, id)? {
-        return started_before(existing, &submit::new_intent(parent), compiled);
-    }
-    submit::require_fresh_reservation(tx, parent)?;
     let claim = parent.idempotency.as_ref();
     idempotency::once(tx, submit::claim_slot(parent), claim, &parent.intent_id, |tx| {
+        if let Some(existing) = rows::intent(&*tx.tables, id)? {
+            return started_before(existing, &submit::new_intent(parent), compiled);
+        }
+        submit::require_fresh_reservation(tx, parent)?;
         let intent = Intent {
             scenario_parent: true,
             scenario_id: compiled.scenario_id.clone(),

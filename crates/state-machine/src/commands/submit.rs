@@ -17,12 +17,12 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &SubmitIntent) -> Out
             "intent id carries another slot than its to_agent; mint it for that slot",
         ));
     }
-    if let Some(existing) = rows::intent(&*tx.tables, id)? {
-        return submitted_before(&existing, command);
-    }
-    require_fresh_reservation(tx, command)?;
     let slot = claim_slot(command);
     idempotency::once(tx, slot, command.idempotency.as_ref(), &command.intent_id, |tx| {
+        if let Some(existing) = rows::intent(&*tx.tables, id)? {
+            return submitted_before(&existing, command);
+        }
+        require_fresh_reservation(tx, command)?;
         let intent = lifecycle::create(tx, new_intent(command), command.payload.as_ref())?;
         Ok(submitted(&intent))
     })
