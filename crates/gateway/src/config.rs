@@ -42,6 +42,8 @@ pub struct GatewayConfig {
     pub stream_linger_ms: u64,
     /// Silence on a stream after which a comment line is sent.
     pub stream_ping_ms: u64,
+    /// Time a new stream waits for a leader before it is refused; listeners take a refusal for a fatal error.
+    pub stream_patience_ms: u64,
     /// Mirror `intent_id`, `status`, `lifecycle_status`, `payload` and `result` at the root of `GET /v1/intents/{id}`.
     pub root_mirrors: bool,
     /// Refuse recipients that are not registered.
@@ -70,6 +72,7 @@ impl Default for GatewayConfig {
             duplicate_wait_ms: 5_000,
             stream_linger_ms: 250,
             stream_ping_ms: 8_000,
+            stream_patience_ms: 5_000,
             root_mirrors: true,
             strict_addresses: false,
             default_routes: BTreeMap::new(),

@@ -13,8 +13,8 @@ pub const CONNECTIONS_OPEN: &str = "baton.gateway.connections.open";
 /// Requests refused, by error `code`.
 pub const ERRORS: &str = "baton.gateway.errors";
 
-/// Tells the recorder what the metrics mean. Call once the recorder is installed.
-pub fn describe() {
+/// Tells the installed recorder what the metrics mean.
+pub(crate) fn describe() {
     describe_counter!(HTTP_REQUESTS, Unit::Count, "requests answered");
     describe_histogram!(
         SUBMIT_DURATION,

@@ -61,10 +61,10 @@ async fn poll(app: &App, address: &str, call: &Call) -> Result<Response, ApiErro
     let limit = call.query_number("limit")?.unwrap_or(LIST_PAGE_DEFAULT.into());
     let limit = limit.clamp(1, MAILBOX_PAGE_MAX.into()) as usize;
     let wait = stream::wait(call)?.unwrap_or(Duration::ZERO);
-    let items = app
-        .service
-        .poll_agent(&call.caller, &agent, since, limit, wait)
-        .await?;
+    let items = tokio::select! {
+        items = app.service.poll_agent(&call.caller, &agent, since, limit, wait) => items?,
+        () = app.shutdown.cancelled() => Vec::new(),
+    };
     let next_cursor = items.last().map_or(since, |item| item.cursor);
     let shown = items.iter().filter(|item| {
         let status = shown_status(item.intent.status());

@@ -49,7 +49,11 @@ impl FromRequest<Arc<App>> for Call {
         let notes = parts.extensions.get::<Arc<Notes>>().cloned().unwrap_or_default();
         let _ = notes.endpoint.set(endpoint);
         let credential = Credential::from_headers(&parts.headers)?;
-        let caller = app.service.authenticate(credential).await?;
+        let caller = if endpoint.ends_with("/stream") {
+            app.patiently(|| app.service.authenticate(credential)).await?
+        } else {
+            app.service.authenticate(credential).await?
+        };
         if !endpoint.ends_with("/stream") {
             count(app, &caller, endpoint, &notes)?;
         }

@@ -1,14 +1,16 @@
 //! What every answer carries: ids, rate headers, the error body, one count in the metrics.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
+use futures::FutureExt;
 
 use super::App;
 use super::error::ApiError;
@@ -37,13 +39,26 @@ pub(super) async fn envelope(State(app): State<Arc<App>>, mut request: Request, 
     let notes = Arc::new(Notes::default());
     request.extensions_mut().insert(Arc::clone(&notes));
     let method = request.method().clone();
-    let mut response = next.run(request).await;
-    if let Some(error) = response.extensions_mut().remove::<ApiError>() {
+    let mut response = match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+        Ok(response) => response,
+        Err(_) => {
+            tracing::error!(%request_id, "a request handler panicked");
+            ApiError::from_status(StatusCode::INTERNAL_SERVER_ERROR).into_response()
+        }
+    };
+    let status = response.status();
+    let mut refusal = response.extensions_mut().remove::<ApiError>();
+    if refusal.is_none() && (status.is_client_error() || status.is_server_error()) {
+        // Refused by the framework: a path or query that cannot be decoded.
+        refusal = Some(ApiError::from_status(status));
+    }
+    if let Some(error) = refusal {
         let code = error.0.error.code;
         metrics::counter!(ERRORS, "code" => code.name()).increment(1);
         tracing::debug!(%request_id, code = code.name(), error = %error.0.error, "request refused");
         *response.body_mut() = Body::from(error.body(&request_id));
         set(response.headers_mut(), CONTENT_TYPE, "application/json");
+        response.headers_mut().remove(CONTENT_LENGTH);
     }
     let headers = response.headers_mut();
     set(headers, REQUEST_ID, &request_id);

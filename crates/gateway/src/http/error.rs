@@ -37,6 +37,17 @@ impl IntoResponse for ApiError {
 }
 
 impl ApiError {
+    /// For a refusal that says nothing but its status.
+    pub(super) fn from_status(status: StatusCode) -> Self {
+        let (code, message) = match status.as_u16() {
+            404 => (ErrorCode::NotFound, "no such path on this server"),
+            405 => (ErrorCode::MethodNotAllowed, "this method is not allowed here"),
+            400..500 => (ErrorCode::BadRequest, "the request cannot be read"),
+            _ => (ErrorCode::Internal, "the request failed inside the server"),
+        };
+        ServiceError::new(code, message).into()
+    }
+
     pub(super) fn body(&self, request_id: &str) -> Vec<u8> {
         let ServiceError { code, message, .. } = &self.0.error;
         let message = if *code == ErrorCode::IdempotencyConflict {

@@ -17,6 +17,7 @@ mod stream;
 mod time;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{OriginalUri, State};
@@ -27,6 +28,7 @@ use axum::response::Response;
 use axum::routing::{MethodRouter, any, delete, get, post};
 use baton_protocol::{ErrorCode, ServiceError};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::GatewayConfig;
@@ -36,6 +38,8 @@ use crate::service::Service;
 use call::Call;
 use error::{ApiError, not_found};
 
+/// Between two attempts of a stream that waits for a leader.
+const PATIENCE_PAUSE: Duration = Duration::from_millis(100);
 /// Path families of the surface that this version knows of but does not serve.
 const LATER_FAMILIES: [&str; 27] = [
     "/mcp",
@@ -76,6 +80,24 @@ pub(crate) struct App {
     shutdown: CancellationToken,
     /// Route patterns, as labels.
     endpoints: Vec<&'static str>,
+}
+
+impl App {
+    /// Repeats what fails for lack of a leader, for as long as a new stream may wait.
+    async fn patiently<T, F>(&self, call: impl Fn() -> F) -> Result<T, ServiceError>
+    where
+        F: Future<Output = Result<T, ServiceError>>,
+    {
+        let until = Instant::now() + Duration::from_millis(self.service.config.stream_patience_ms);
+        loop {
+            match call().await {
+                Err(error) if error.code.retryable() && Instant::now() < until => {
+                    tokio::time::sleep(PATIENCE_PAUSE).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
 }
 
 /// The whole surface as one router.

@@ -36,6 +36,7 @@ pub async fn serve(
     ports: Ports,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
+    crate::metrics::describe();
     let tls = match &config.tls {
         Some(files) => Some(tls::ReloadingTls::load(files.clone())?),
         None => None,
@@ -56,6 +57,7 @@ pub async fn serve(
         };
         let (stream, permit) = match accepted {
             Ok(accepted) => accepted,
+            Err(error) if is_peers_fault(&error) => continue,
             Err(error) => {
                 tracing::warn!(%error, "accept failed");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -94,8 +96,15 @@ async fn accept(
         .await
         .map_err(std::io::Error::other)?;
     let (stream, _) = listener.accept().await?;
-    stream.set_nodelay(true)?;
+    // Only slower without it.
+    let _ = stream.set_nodelay(true);
     Ok((stream, permit))
+}
+
+/// A connection that was gone before it was accepted says nothing about this node.
+fn is_peers_fault(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    [ConnectionAborted, ConnectionRefused, ConnectionReset].contains(&error.kind())
 }
 
 struct Connection {

@@ -276,6 +276,20 @@ async fn shutdown_ends_streams_with_a_frame() {
 }
 
 #[tokio::test]
+async fn a_new_stream_waits_for_a_leader_instead_of_failing() {
+    let server = Server::start().await;
+    server.create("worker").await;
+    server.node.set_stale(true);
+    let recover = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        server.node.set_stale(false);
+    };
+    let listen = server.get("/v1/agents/worker/intents/stream?wait_seconds=5");
+    let (answer, ()) = tokio::join!(listen, recover);
+    assert_eq!(frames(&answer.text)[0].1, "intent.delivered");
+}
+
+#[tokio::test]
 async fn streams_are_bounded() {
     let server = Server::with(|config| config.streams_max = 1).await;
     let path = "/v1/agents/worker/intents/stream?wait_seconds=30";

@@ -14,7 +14,11 @@ pub(crate) fn account_json(account: &ServiceAccount) -> Vec<u8> {
     out.text("name", &account.name);
     out.text_or_null("description", &account.description);
     out.text("status", status(account.status()));
-    out.text("created_by_actor_id", &account.created_by_actor_id);
+    let creator = account.created_by_actor_id.as_str();
+    out.text(
+        "created_by_actor_id",
+        if creator.is_empty() { "system" } else { creator },
+    );
     out.time("created_at", account.created_at_ms);
     out.time("updated_at", account.updated_at_ms);
     out.text("agent_address", &account.address);

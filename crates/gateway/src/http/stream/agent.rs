@@ -20,7 +20,9 @@ use crate::ports::FeedItem;
 const RESUBSCRIBE_PAUSE: Duration = Duration::from_millis(50);
 
 pub(crate) async fn agent_stream(app: Arc<App>, address: &str, call: Call) -> Result<Response, ApiError> {
-    let agent = app.service.owner(&call.caller, Some(address)).await?;
+    let agent = app
+        .patiently(|| app.service.owner(&call.caller, Some(address)))
+        .await?;
     let since = call.query_number("since")?.unwrap_or(0);
     let statuses = status_filter(&call)?;
     let (segment, frames) = Segment::open(app, &call, "agent")?;

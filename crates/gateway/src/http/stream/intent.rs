@@ -30,7 +30,9 @@ pub(crate) async fn intent_stream(
     } else {
         asked
     };
-    let mut page = app.service.list_events(&call.caller, id, from).await?;
+    let mut page = app
+        .patiently(|| app.service.list_events(&call.caller, id, from))
+        .await?;
     // A cursor beyond the end must not hide the next event.
     let last = from.min(page.last_seq);
     page.events.retain(|event| event.seq > last);
