@@ -9,6 +9,8 @@
 pub(crate) mod disk;
 pub(crate) mod group;
 mod overlay;
+#[cfg(test)]
+mod tests;
 
 use crate::SnapshotStore;
 use crate::workers::StorageWorkers;

@@ -120,3 +120,74 @@ pub fn batches(term: u64, indexes: std::ops::Range<u64>) -> Vec<Entry> {
         })
         .collect()
 }
+
+/// Entries that submit one intent each, to an agent of this group's map.
+pub fn submits(term: u64, indexes: std::ops::Range<u64>) -> Vec<Entry> {
+    use baton_protocol::proto::internal::{Command, command};
+    use baton_state_machine::testing::submit;
+    indexes
+        .map(|index| {
+            let command = Command {
+                command_id: Bytes::copy_from_slice(&index.to_be_bytes()),
+                expires_at_ms: u64::MAX,
+                body: Some(command::Body::Submit(submit("worker", index))),
+            };
+            let batch = Batch {
+                log_time_ms: 1_800_000_000_000 + index,
+                commands: vec![command],
+            };
+            entry(log_id(term, index), batch.encode_to_vec())
+        })
+        .collect()
+}
+
+impl Replica {
+    pub fn state_hash(&self) -> u64 {
+        self.tables
+            .read(|tables| baton_state_machine::tables::state_hash(tables))
+            .unwrap()
+    }
+
+    /// The state hash, computed from every row.
+    pub fn hash_of_rows(&self) -> u64 {
+        use baton_state_machine::tables::{STATE_HASH_KEY, row_hash};
+        let mut hash = 0u64;
+        let add = &mut |key: &[u8], value: &Bytes| {
+            if key != STATE_HASH_KEY {
+                hash = hash.wrapping_add(row_hash(key, value));
+            }
+            std::ops::ControlFlow::Continue(())
+        };
+        self.tables
+            .read(|tables| tables.scan(&[], &[0xff; 32], add))
+            .unwrap();
+        hash
+    }
+
+    pub fn row_count(&self) -> usize {
+        let mut rows = 0;
+        let count = &mut |_: &[u8], _: &Bytes| {
+            rows += 1;
+            std::ops::ControlFlow::Continue(())
+        };
+        self.tables
+            .read(|tables| tables.scan(&[], &[0xff; 32], count))
+            .unwrap();
+        rows
+    }
+
+    /// Applies what the log holds behind the tables, as a restart does.
+    pub async fn replay(&mut self) {
+        use openraft::RaftLogReader as _;
+        let (applied, _) = self.machine.applied_state().await.unwrap();
+        let from = applied.map_or(0, |id| id.index + 1);
+        let entries = self.log.try_get_log_entries(from..).await.unwrap();
+        let items = entries.into_iter().map(|e| Ok((e, None)));
+        self.machine.apply(stream::iter(items)).await.unwrap();
+    }
+
+    /// Ends without a clean stop, and waits until the files are closed.
+    pub fn crash(self) {
+        self.engine.close();
+    }
+}
