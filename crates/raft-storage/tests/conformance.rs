@@ -1,4 +1,10 @@
 //! openraft's own storage suite, unchanged.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::wildcard_enum_match_arm,
+    reason = "tests"
+)]
 
 mod common;
 

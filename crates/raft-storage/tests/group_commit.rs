@@ -1,5 +1,11 @@
 //! Nothing is acknowledged before a sync that covers it, many writes share one sync, and after a failure nothing is
 //! acknowledged at all.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::wildcard_enum_match_arm,
+    reason = "tests"
+)]
 
 mod common;
 #[path = "common/faults.rs"]

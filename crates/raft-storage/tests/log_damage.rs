@@ -1,4 +1,10 @@
 //! What a damaged log file does: a torn tail is cut and remembered, anything else is refused.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::wildcard_enum_match_arm,
+    reason = "tests"
+)]
 
 mod common;
 

@@ -1,5 +1,11 @@
 //! Power cuts on a real file system: a loop-mounted ext4 that is shut down without flushing its journal. Every entry
 //! acknowledged before the cut must be there afterwards. Needs root and loop devices; otherwise it prints "skipped".
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::wildcard_enum_match_arm,
+    reason = "tests"
+)]
 
 mod common;
 

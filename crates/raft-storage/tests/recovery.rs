@@ -1,4 +1,10 @@
 //! Tables are trusted after a restart only where nothing can be missing; rebuilding them gives the same state.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::wildcard_enum_match_arm,
+    reason = "tests"
+)]
 
 mod common;
 

@@ -1,9 +1,12 @@
 //! A file system for the log engine that counts syncs, holds them back, and fails on demand.
 #![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::wildcard_enum_match_arm,
     dead_code,
     unreachable_pub,
     missing_debug_implementations,
-    reason = "test helper"
+    reason = "tests"
 )]
 
 use raft_engine::env::{DefaultFileSystem, FileSystem, Handle, Permission, WriteExt};

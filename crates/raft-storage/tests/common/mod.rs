@@ -1,5 +1,13 @@
 //! A replica in a temporary directory.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::wildcard_enum_match_arm,
+    dead_code,
+    unreachable_pub,
+    missing_debug_implementations,
+    reason = "tests"
+)]
 
 use baton_protocol::proto::internal::Batch;
 use baton_protocol::{GroupId, GroupMap};
