@@ -129,6 +129,15 @@ async fn live(config: ConsensusConfig, mut ready: Ready) -> Option<Stopped> {
             () = ready.closed() => return None,
         }
     }
+    tokio::select! {
+        recovered = recover(&core) => {
+            if let Err(reason) = recovered {
+                let _ = ready.send(Err(StartError::Failed(reason)));
+                return None;
+            }
+        }
+        () = ready.closed() => return None,
+    }
     let _ = ready.send(Ok(ConsensusHandle::new(core.clone())));
     let how = stop.recv().await?;
     let done = match how {
@@ -145,6 +154,16 @@ async fn live(config: ConsensusConfig, mut ready: Ready) -> Option<Stopped> {
     };
     drop(listener);
     Some(Stopped { done, dir, engine })
+}
+
+/// Waits until every group has applied again what was committed. Peers are answered meanwhile: a whole cluster that
+/// starts together has no leader before that.
+async fn recover(core: &Core) -> Result<(), String> {
+    for group in core.groups.values() {
+        let recovered = group.raft.wait_for_recovery(Some(RECOVERY_TIMEOUT)).await;
+        recovered.map_err(|e| format!("group {} did not recover: {e}", group.id))?;
+    }
+    Ok(())
 }
 
 /// Ends every group, then marks its tables clean.
@@ -256,8 +275,6 @@ async fn open(
         groups.insert(id, Arc::new(group));
     }
     for group in groups.values() {
-        let recovered = group.raft.wait_for_recovery(Some(RECOVERY_TIMEOUT)).await;
-        recovered.map_err(|e| format!("group {} did not recover: {e}", group.id))?;
         let log_time = group
             .tables
             .read(baton_state_machine::log_time_ms)
