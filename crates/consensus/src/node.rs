@@ -20,9 +20,6 @@ use tokio::sync::{mpsc, oneshot};
 const THREAD: &str = "consensus";
 /// A group's tasks that have not ended by then are left behind.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-/// Restart: how long committed entries may take to be applied again before the node serves.
-const RECOVERY_TIMEOUT: Duration = Duration::from_secs(600);
-
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -92,10 +89,12 @@ struct Stopped {
 
 impl Stopped {
     fn finish(self) {
-        self.engine.close();
-        drop(self.dir);
+        let Self { done, dir, engine } = self;
+        engine.close();
+        drop(engine);
+        drop(dir);
         // The caller may not wait.
-        let _ = self.done.send(());
+        let _ = done.send(());
     }
 }
 
@@ -118,20 +117,9 @@ async fn live(config: ConsensusConfig, mut ready: Ready) -> Option<Stopped> {
         stamp,
         listener,
     } = node;
-    if bootstrap::is_creator(&core.directory) {
-        tokio::select! {
-            created = Box::pin(bootstrap::finish_creation(&core, &stamp)) => {
-                if let Err(reason) = created {
-                    let _ = ready.send(Err(StartError::Failed(reason)));
-                    return None;
-                }
-            }
-            () = ready.closed() => return None,
-        }
-    }
     tokio::select! {
-        recovered = recover(&core) => {
-            if let Err(reason) = recovered {
+        result = Box::pin(settle(&core, &stamp)) => {
+            if let Err(reason) = result {
                 let _ = ready.send(Err(StartError::Failed(reason)));
                 return None;
             }
@@ -156,12 +144,17 @@ async fn live(config: ConsensusConfig, mut ready: Ready) -> Option<Stopped> {
     Some(Stopped { done, dir, engine })
 }
 
-/// Waits until every group has applied again what was committed. Peers are answered meanwhile: a whole cluster that
-/// starts together has no leader before that.
-async fn recover(core: &Core) -> Result<(), String> {
+/// Finishes creating the cluster where that is this node's part, and waits until every group that has a log has
+/// applied again what it had before the stop. Needs a majority of the nodes.
+async fn settle(core: &Core, stamp: &NodeStamp) -> Result<(), String> {
+    if bootstrap::is_creator(&core.directory) {
+        bootstrap::finish_creation(core, stamp).await?;
+    }
     for group in core.groups.values() {
-        let recovered = group.raft.wait_for_recovery(Some(RECOVERY_TIMEOUT)).await;
-        recovered.map_err(|e| format!("group {} did not recover: {e}", group.id))?;
+        if group.raft.is_initialized().await.map_err(|e| e.to_string())? {
+            let recovered = group.raft.wait_for_recovery(None).await;
+            recovered.map_err(|e| format!("group {} did not recover: {e}", group.id))?;
+        }
     }
     Ok(())
 }

@@ -93,6 +93,12 @@ pub fn config(
 impl Cluster {
     /// `size` nodes that have not been started.
     pub fn prepare(size: usize, seed: u64) -> Self {
+        // RUST_LOG=baton=debug shows what the nodes do.
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_test_writer()
+            .try_init();
         let network = SimNetwork::new(seed);
         let peers: Vec<NodeAddress> = (0..size).map(|n| format!("node-{n}:1")).collect();
         let members = (0..size).map(|ordinal| {
