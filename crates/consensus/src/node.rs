@@ -144,17 +144,15 @@ async fn live(config: ConsensusConfig, mut ready: Ready) -> Option<Stopped> {
     Some(Stopped { done, dir, engine })
 }
 
-/// Finishes creating the cluster where that is this node's part, and waits until every group that has a log has
-/// applied again what it had before the stop. Needs a majority of the nodes.
+/// Finishes creating the cluster where that is this node's part, and waits until every group has applied what
+/// was committed before. Peers are answered meanwhile: it takes a majority of the nodes.
 async fn settle(core: &Core, stamp: &NodeStamp) -> Result<(), String> {
     if bootstrap::is_creator(&core.directory) {
         bootstrap::finish_creation(core, stamp).await?;
     }
     for group in core.groups.values() {
-        if group.raft.is_initialized().await.map_err(|e| e.to_string())? {
-            let recovered = group.raft.wait_for_recovery(None).await;
-            recovered.map_err(|e| format!("group {} did not recover: {e}", group.id))?;
-        }
+        let recovered = group.raft.wait_for_recovery(None).await;
+        recovered.map_err(|e| format!("group {} did not recover: {e}", group.id))?;
     }
     Ok(())
 }
