@@ -289,4 +289,26 @@ mod tests {
         fs::write(dir.path().join(STAMP), [0xff]).unwrap();
         assert!(error_of(dir.path()).contains("cannot be decoded"));
     }
+
+    // On disks: a change here needs a higher FORMAT_VERSION, not a new expectation.
+    #[test]
+    fn stamp_bytes_are_stable() {
+        let stamp = NodeStamp {
+            format_version: 1,
+            cluster_id: vec![7; 2].into(),
+            node_id: 3,
+            name: "n".into(),
+            shard_groups: 4,
+            settings: Some(baton_protocol::proto::internal::ClusterSettings {
+                command_dedup_ms: 1,
+                idempotency_retention_ms: 2,
+                terminal_retention_ms: 3,
+            }),
+            members: Vec::new(),
+        };
+        let expected = [
+            0x08, 1, 0x12, 2, 7, 7, 0x18, 3, 0x22, 1, b'n', 0x28, 4, 0x32, 6, 0x08, 1, 0x10, 2, 0x18, 3,
+        ];
+        assert_eq!(stamp.encode_to_vec(), expected);
+    }
 }
