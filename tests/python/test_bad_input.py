@@ -28,7 +28,7 @@ def deep(levels: int) -> bytes:
 # What is sent to POST /v1/intents, the status, and the code.
 CREATE = [
     ("no JSON", b"{", 400, "bad_request"),
-    ("empty body", b"", 400, "bad_request"),
+    ("empty body", b"", 422, FIELD),
     ("not UTF-8", b'{"intent_type":"\xff\xfe"}', 400, "bad_request"),
     ("raw NUL in a string", body().replace(b"ORD", b"O\x00D"), 400, "bad_request"),
     ("two documents", body() + b"{}", 400, "bad_request"),
@@ -47,7 +47,7 @@ CREATE = [
     ("recipient is empty", body(to_agent=""), 422, "invalid_agent_address"),
     ("recipient has a blank", body(to_agent="two words"), 422, "invalid_agent_address"),
     ("recipient has a NUL", body(to_agent="a\u0000b"), 422, "invalid_agent_address"),
-    ("recipient is too long", body(to_agent="x" * 384), 422, "invalid_agent_address"),
+    ("recipient is too long", body(to_agent="x" * 384), 422, ("invalid_agent_address", *FIELD)),
     ("no recipient", json.dumps({"intent_type": payment.INTENT_TYPE, "payload": {}}).encode(), 422, "invalid_agent_address"),
     ("correlation id is no UUID", body(correlation_id="one"), 422, FIELD),
     ("deadline is no instant", body(deadline_at="tomorrow"), 422, FIELD),
@@ -80,10 +80,11 @@ def test_create_refuses(ws: Workspace, what: str, content: bytes, status, code):
     assert mailbox["intents"] == []
 
 
-@pytest.mark.parametrize("key", ["", "k" * 256])
-def test_idempotency_keys_have_a_length(ws: Workspace, key: str):
+def test_idempotency_keys_have_a_length(ws: Workspace):
     with http(ws.cluster.url, ws.cluster.key) as plain:
-        refused(plain.post("/v1/intents", content=body(), headers={"idempotency-key": key}), 422, None)
+        refused(plain.post("/v1/intents", content=body(), headers={"idempotency-key": "k" * 256}), 422, None)
+        good = json.dumps(payment.intent(payment.fresh("worker")))
+        assert plain.post("/v1/intents", content=good, headers={"idempotency-key": uuid4().hex * 7}).status_code == 200
 
 
 def test_a_refused_write_does_not_use_up_its_key(ws: Workspace):
@@ -120,9 +121,8 @@ ROUTES = [
     ("GET", "/v1/agents/a%00b/intents/stream", None, 422, "invalid_agent_address"),
     ("GET", "/v1/agents/x/intents/stream?since=-1", None, 422, None),
     ("GET", "/v1/agents/x/intents/stream?since=one", None, 422, None),
-    ("GET", "/v1/agents/x/intents/stream?wait_seconds=0", None, 422, None),
     ("GET", "/v1/service-accounts/nobody", None, 404, None),
-    ("GET", f"/v1/agents?org_id={UNKNOWN_ID}&workspace_id={UNKNOWN_ID}", None, 403, None),
+    ("GET", f"/v1/agents?org_id={UNKNOWN_ID}&workspace_id={UNKNOWN_ID}", None, (403, 404), None),
 ]
 
 
@@ -220,12 +220,16 @@ def test_a_revoked_key_stops_on_every_node(ws: Workspace):
 
 
 def test_accounts_of_other_tenants(ws: Workspace):
-    with http(ws.cluster.url, ws.cluster.key) as plain:
-        for org, workspace in ((UNKNOWN_ID, ws.cluster.workspace_id), (ws.cluster.org_id, UNKNOWN_ID)):
-            answer = plain.post(
-                "/v1/service-accounts", json={"org_id": org, "workspace_id": workspace, "name": "intruder"}
-            )
-            refused(answer, 403, None)
+    _, agent_key = ws.register(payment.fresh("worker"))
+    for org, workspace in ((UNKNOWN_ID, ws.cluster.workspace_id), (ws.cluster.org_id, UNKNOWN_ID)):
+        content = {"org_id": org, "workspace_id": workspace, "name": "intruder"}
+        # The operator of the cluster may know what does not exist; an agent learns nothing.
+        for key, status in ((ws.cluster.key, (403, 404)), (agent_key, 403)):
+            with http(ws.cluster.url, key) as plain:
+                refused(plain.post("/v1/service-accounts", json=content), status, None)
+                scope = {"org_id": org, "workspace_id": workspace}
+                refused(plain.get("/v1/agents", params=scope), status, None)
+                refused(plain.get("/v1/service-accounts", params=scope), status, None)
 
 
 def test_a_second_account_of_one_name_is_a_conflict_that_names_the_first(ws: Workspace):
