@@ -13,6 +13,8 @@ use std::time::Duration;
 
 /// Largest distance between cluster time and the voters' median, and between it and the wall clock of a leader.
 pub const CLOCK_SKEW_MAX_MS: u64 = 500;
+/// Default of [`ConsensusConfig::snapshot_log_bytes_min`].
+pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 64 << 20;
 /// Smallest heartbeat interval that leaves room for a slow tick.
 pub const HEARTBEAT_MIN_MS: u64 = 100;
 
@@ -96,6 +98,8 @@ pub struct ConsensusConfig {
     pub log: LogOptions,
     /// Caches and overlays of all groups' tables together, bytes.
     pub table_memory_bytes: u64,
+    /// Log bytes of a group below which no snapshot is taken.
+    pub snapshot_log_bytes_min: u64,
     /// Trust the log although opening cut its torn end. Only for a cluster that lost power as a whole.
     pub trust_cut_log: bool,
     pub clock: Arc<dyn Clock>,
@@ -142,6 +146,7 @@ impl ConsensusConfig {
             clock_skew_max_ms: CLOCK_SKEW_MAX_MS,
             log: LogOptions::default(),
             table_memory_bytes: 256 << 20,
+            snapshot_log_bytes_min: SNAPSHOT_LOG_BYTES_MIN,
             trust_cut_log: false,
             clock: Arc::new(SystemClock::default()),
             entropy: Arc::new(SystemEntropy),

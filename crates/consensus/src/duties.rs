@@ -8,8 +8,11 @@ use crate::metrics;
 use crate::peer::{CallBody, call_body, frames};
 use baton_protocol::proto::internal as pb;
 use baton_protocol::{ErrorCode, GroupId, ServiceError};
+use baton_raft_storage::TypeConfig;
 use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::{Instant as _, RaftMetrics, ServerState};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -21,9 +24,13 @@ const TRANSFERS_PER_ROUND: usize = 4;
 /// How far behind a replica may be to take over.
 const TRANSFER_LAG_MAX: u64 = 64;
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(2);
-const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(5);
-/// Log bytes of a group below which no snapshot is taken.
-const SNAPSHOT_LOG_BYTES_MIN: u64 = 64 << 20;
+const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(2);
+/// Entries kept behind a snapshot for replicas that lag a little, unless they are large.
+const ENTRIES_KEPT_MAX: u64 = 2_000;
+/// Part of [`ConsensusConfig::snapshot_log_bytes_min`](crate::ConsensusConfig) that the kept entries may take.
+const BYTES_KEPT_SHARE: u64 = 4;
+/// A leader without answers from a majority for this many election timeouts lets others take over.
+const UNHEARD_ELECTIONS: u32 = 3;
 const SUPERVISE_INTERVAL: Duration = Duration::from_millis(500);
 /// Whole hand-over at a graceful stop.
 pub(crate) const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -141,15 +148,15 @@ async fn snapshots(core: Arc<Core>) {
                 .snapshots()
                 .current()
                 .map_or(0, |file| file.len_bytes());
-            let due = group.log.log_bytes() >= SNAPSHOT_LOG_BYTES_MIN.max(last / 2);
+            let due = group.log.log_bytes() >= core.config.snapshot_log_bytes_min.max(last / 2);
             if due || holding.contains(&group.replica_id) {
-                snapshot(group).await;
+                snapshot(&core, group).await;
             }
         }
     }
 }
 
-async fn snapshot(group: &Group) {
+async fn snapshot(core: &Core, group: &Group) {
     let mut metrics = group.raft.data_metrics();
     let now = metrics.borrow_watched().clone();
     let (applied, before) = (now.last_applied, now.snapshot);
@@ -167,8 +174,20 @@ async fn snapshot(group: &Group) {
         }
     };
     if let Ok(Some(id)) = tokio::time::timeout(Duration::from_secs(600), done).await {
+        let log_bytes = group.log.log_bytes();
+        let entries = id
+            .index
+            .saturating_sub(now.purged.map_or(0, |id| id.index))
+            .max(1);
+        let entry_bytes = (log_bytes / entries).max(1);
+        let keep =
+            (core.config.snapshot_log_bytes_min / BYTES_KEPT_SHARE / entry_bytes).min(ENTRIES_KEPT_MAX);
         // A stopped group is the supervisor's business.
-        let _ = group.raft.trigger().purge_log(id.index).await;
+        let _ = group
+            .raft
+            .trigger()
+            .purge_log(id.index.saturating_sub(keep))
+            .await;
     }
 }
 
@@ -179,6 +198,7 @@ async fn supervise(core: Arc<Core>) {
         ticks.tick().await;
         for group in core.groups.values() {
             let raft = group.raft.metrics().borrow_watched().clone();
+            give_way(&core, group, &raft);
             let applied = group.tables.applied_index();
             metrics::apply_lag(
                 group.id,
@@ -195,6 +215,21 @@ async fn supervise(core: Arc<Core>) {
                 return;
             }
         }
+    }
+}
+
+/// A leader that reaches its followers but hears nobody commits nothing, and its heartbeats would keep the others from
+/// electing one that can. It falls silent until it is heard again or no longer leads.
+fn give_way(core: &Core, group: &Group, raft: &RaftMetrics<TypeConfig>) {
+    let limit = core.config.timing.election_max() * UNHEARD_ELECTIONS;
+    let unheard = raft.state == ServerState::Leader
+        && group.raft.voter_ids().count() > 1
+        && raft
+            .last_quorum_acked
+            .is_some_and(|at| at.into_inner().elapsed() > limit);
+    if group.silent.swap(unheard, Ordering::AcqRel) != unheard {
+        tracing::warn!(group_id = %group.id, silent = unheard, "leader without a majority");
+        group.raft.runtime_config().heartbeat(!unheard);
     }
 }
 

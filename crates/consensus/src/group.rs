@@ -36,6 +36,8 @@ pub(crate) struct Group {
     pub(crate) reads: ReadIndexer,
     pub(crate) leadership: watch::Receiver<Leadership>,
     pub(crate) gate: VoteGate,
+    /// Leads without a majority and keeps still.
+    pub(crate) silent: AtomicBool,
     /// Held while a snapshot is received.
     pub(crate) receiving: tokio::sync::Mutex<()>,
 }
@@ -145,6 +147,7 @@ impl Group {
             reads: ReadIndexer::start(id, raft.clone(), shared.links.clone(), leadership.clone()),
             leadership,
             gate: VoteGate::new(shared.time.clock().monotonic() + window, cut),
+            silent: AtomicBool::new(false),
             receiving: tokio::sync::Mutex::new(()),
             raft,
             log,

@@ -34,8 +34,11 @@ fn label(group: GroupId) -> String {
     group.0.to_string()
 }
 
-pub(crate) fn commits(group: GroupId, commands: u64) {
+pub(crate) fn commit(group: GroupId) {
     counter!(COMMITS, "group" => label(group)).increment(1);
+}
+
+pub(crate) fn proposals(group: GroupId, commands: u64) {
     counter!(PROPOSALS, "group" => label(group)).increment(commands);
 }
 

@@ -158,7 +158,7 @@ impl Task {
     async fn propose(&self, batch: Vec<Proposal>, permit: OwnedSemaphorePermit) {
         let entry = encode_batch(self.time.now_ms(), batch.iter().map(|p| &p.command));
         let waiters: Vec<Waiter> = batch.into_iter().map(|p| p.waiter).collect();
-        metrics::commits(self.group, waiters.len() as u64);
+        metrics::proposals(self.group, waiters.len() as u64);
         let (group, directory) = (self.group, self.directory.clone());
         let responder = BoxResponder::new(move |result| {
             drop(permit);
@@ -179,6 +179,7 @@ fn answer(
 ) {
     let error = match result {
         Ok(response) => {
+            metrics::commit(group);
             let mut replies = response.data.0.into_iter();
             for waiter in waiters {
                 let reply = replies

@@ -1,5 +1,7 @@
 //! Three whole nodes over a network that breaks.
 
+#![allow(clippy::unwrap_used, reason = "tests, and helpers of tests")]
+
 mod common;
 
 use baton_consensus::RaftTiming;
@@ -283,5 +285,64 @@ async fn one_node_is_a_cluster_too() {
     cluster.members[0].handle.take().unwrap().shutdown().await;
     cluster.restart(0).await;
     assert!(read_intent(cluster.node(0), route, id).await.is_some());
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_hears_nobody_gives_way() {
+    let cluster = Cluster::start(3, 12).await;
+    let leader = cluster.leader_of(GROUP, &[0, 1, 2]).await;
+    let others: Vec<usize> = (0..3).filter(|o| *o != leader).collect();
+    let n = number_in_group(&cluster, 0);
+    // Its heartbeats arrive, answers do not come back.
+    for other in &others {
+        cluster
+            .network
+            .partition(cluster.address(*other), cluster.address(leader));
+    }
+    cluster.leader_of(GROUP, &others).await;
+    submit_at(cluster.node(others[0]), n).await;
+    cluster.network.heal();
+    cluster.assert_converged(GROUP).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_far_behind_gets_a_snapshot() {
+    let mut cluster = Cluster::prepare(3, 13);
+    for member in &mut cluster.members {
+        member.config.snapshot_log_bytes_min = 32 * 1024;
+    }
+    cluster.start_all().await;
+    submit_at(cluster.node(0), 1).await;
+    cluster.members[2].handle.take().unwrap().abort().await;
+    let mut ids = Vec::new();
+    let mut n = 10;
+    let snapshots = |cluster: &Cluster| {
+        let covered = |o: usize| {
+            cluster
+                .node(o)
+                .status()
+                .group(GROUP)
+                .is_some_and(|g| g.snapshot > 50)
+        };
+        covered(0) && covered(1)
+    };
+    while !snapshots(&cluster) {
+        let batch = (n..n + 50).map(|n| submit_at(cluster.node((n % 2) as usize), n));
+        ids.extend(futures::future::join_all(batch).await);
+        n += 50;
+        assert!(n < 100_000, "no snapshot was taken");
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    cluster.restart(2).await;
+    cluster.assert_converged(GROUP).await;
+    assert!(
+        cluster.node(2).status().group(GROUP).unwrap().snapshot > 50,
+        "caught up without a snapshot"
+    );
+    for (route, id, _) in ids {
+        assert!(read_intent(cluster.node(2), route, id).await.is_some());
+    }
     cluster.stop().await;
 }

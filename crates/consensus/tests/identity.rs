@@ -1,5 +1,7 @@
 //! Who may talk to whom, and what an empty directory is.
 
+#![allow(clippy::unwrap_used, reason = "tests, and helpers of tests")]
+
 mod common;
 
 use baton_consensus::peer::{CallBody, PeerClient, PeerError, ReplyBody};
@@ -117,10 +119,10 @@ async fn a_voter_that_has_just_started_grants_only_transfers() {
         .call(&header, vote_request(1_000, sender, false), CALL)
         .await;
     assert_eq!(kind(refused), Some(Kind::Unavailable));
-    let pre_vote = match vote_request(1_000, sender, false) {
-        CallBody::Vote(request) => CallBody::PreVote(request),
-        other => other,
+    let CallBody::Vote(request) = vote_request(1_000, sender, false) else {
+        unreachable!()
     };
+    let pre_vote = CallBody::PreVote(request);
     assert_eq!(
         kind(client.call(&header, pre_vote, CALL).await),
         Some(Kind::Unavailable)

@@ -1,5 +1,7 @@
 //! The HTTP/2 transport on loopback.
 
+#![allow(clippy::unwrap_used, reason = "tests, and helpers of tests")]
+
 mod common;
 
 use baton_consensus::peer::{

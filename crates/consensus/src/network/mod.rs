@@ -274,7 +274,6 @@ fn network_error(reason: impl ToString) -> RPCError<TypeConfig> {
     RPCError::Network(NetworkError::from_string(reason))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "a map_err argument")]
 fn rpc_error(error: PeerError) -> RPCError<TypeConfig> {
     let identity = error.kind() == Some(pb::peer_failure::Kind::Identity);
     if identity || matches!(error, PeerError::Unreachable { .. }) {

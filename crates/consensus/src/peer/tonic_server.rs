@@ -227,7 +227,6 @@ fn header_of<T>(request: &Request<T>) -> Result<pb::PeerHeader, Status> {
     pb::PeerHeader::decode(bytes).map_err(|_| refuse("cannot be decoded"))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "a map_err argument")]
 fn status_of(error: PeerError) -> Status {
     let failure = error.into_failure();
     let details = failure.encode_to_vec();

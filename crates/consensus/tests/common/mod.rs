@@ -1,6 +1,7 @@
 //! Whole nodes in one process over a simulated network.
 
 #![allow(
+    clippy::unwrap_used,
     dead_code,
     unreachable_pub,
     reason = "shared by several test files, none of which uses all of it"
