@@ -101,7 +101,7 @@ class Chaos:
 
     def _keep_clients(self) -> None:
         """A client that raised or was killed is started again, as its supervisor would."""
-        while not self._stopping.wait(0.2):
+        while not self._stopping.wait(0.5):
             for worker in self._senders + self._agents:
                 if not worker.running() and not self._finished(worker):
                     self.report.restarts += 1
@@ -157,7 +157,7 @@ class Chaos:
                         by_key[line["key"]].add(line["intent_id"])
                 elif kind == "ended":
                     ended[line["intent_id"]] = line["status"]
-                elif kind in ("bad_seq", "unknown"):
+                elif kind in ("bad_seq", "unknown", "refused"):
                     self._violation(f"a sender saw {line}")
             self.report.unanswered += len(submitted - answered)
         self.report.accepted = len(accepted)

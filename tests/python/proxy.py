@@ -6,8 +6,12 @@ import asyncio
 import threading
 from urllib.parse import urlsplit
 
+from cluster import until
+
 PROBE_SECONDS = 0.1
 PROBE_TIMEOUT = 1.0
+# A connection waits this long for a ready node before it is closed, as a load balancer's queue does.
+PATIENCE_SECONDS = 5.0
 
 
 class Proxy:
@@ -26,6 +30,7 @@ class Proxy:
         self._thread.start()
         if not self._started.wait(10):
             raise AssertionError("the proxy did not start")
+        until("a ready node behind the proxy", lambda: any(self._ready))
         return self
 
     def stop(self) -> None:
@@ -89,13 +94,16 @@ class Proxy:
         # In turn, so that most requests meet a node that leads nothing of theirs.
         self._turn += 1
         order = [(self._turn + i) % len(self._nodes) for i in range(len(self._nodes))]
-        for index in order:
-            if not self._ready[index]:
-                continue
-            try:
-                return await asyncio.open_connection(*self._nodes[index])
-            except OSError:
-                self._ready[index] = False
+        end = self._loop.time() + PATIENCE_SECONDS
+        while self._loop.time() < end:
+            for index in order:
+                if not self._ready[index]:
+                    continue
+                try:
+                    return await asyncio.open_connection(*self._nodes[index])
+                except OSError:
+                    self._ready[index] = False
+            await asyncio.sleep(PROBE_SECONDS)
         return None
 
 

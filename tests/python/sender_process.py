@@ -85,16 +85,22 @@ def submit(
     key = f"{name}-{number}" if rng.random() < 0.5 else None
     if not repeat:
         journal.write("submitting", number=number, key=key, address=address)
-    intent_id = client.send_intent(
-        {
-            "intent_type": payment.INTENT_TYPE,
-            "to_agent": address,
-            "payload": {**payment.PAYLOAD, "order_id": f"{name}-{number}"},
-            "max_delivery_attempts": 1_000,
-        },
-        correlation_id=str(uuid5(NAMESPACE_OID, f"{name}-{number}")),
-        idempotency_key=key,
-    )
+    try:
+        intent_id = client.send_intent(
+            {
+                "intent_type": payment.INTENT_TYPE,
+                "to_agent": address,
+                "payload": {**payment.PAYLOAD, "order_id": f"{name}-{number}"},
+                # The most there is: nothing is to fail here, however often agents die.
+                "max_delivery_attempts": 100,
+            },
+            correlation_id=str(uuid5(NAMESPACE_OID, f"{name}-{number}")),
+            idempotency_key=key,
+        )
+    except AxmeHttpError as error:
+        if error.status_code < 500:
+            journal.write("refused", number=number, key=key, error=str(error))
+        raise
     journal.write("accepted", number=number, intent_id=intent_id, key=key)
     waiting[intent_id] = number
 
