@@ -16,8 +16,9 @@ use tracing_subscriber::{EnvFilter, Layer, Registry};
 const DURATION_BUCKETS_SECONDS: [f64; 14] = [
     0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0,
 ];
-/// Libraries that say at `info` what only their authors read; the configured filter comes after and may raise them.
-const QUIET_LIBRARIES: &str = "openraft=error,raft_engine=warn,sled=warn,h2=warn,hyper=warn,hyper_util=warn,tonic=warn,tower=warn,opentelemetry=warn";
+/// Libraries that say what only their authors read (a clean stop is an error to the Raft library; its fatal errors are
+/// ours to report). The configured filter comes after and may raise them.
+const QUIET_LIBRARIES: &str = "openraft=off,raft_engine=warn,sled=warn,h2=warn,hyper=warn,hyper_util=warn,tonic=warn,tower=warn,opentelemetry=warn";
 /// How often histograms are folded, so that a process nobody scrapes does not grow.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 /// Longest wait for one batch of spans to leave.

@@ -134,6 +134,39 @@ async fn three_nodes_lose_the_leader_and_nothing_else() {
     tokio::time::timeout(TEST_TIME_MAX, test).await.unwrap();
 }
 
+#[tokio::test]
+async fn peers_talk_over_mutual_tls() {
+    let test = async {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("tls");
+        let certs = [
+            "certs",
+            "generate",
+            "--name",
+            "node",
+            "--out",
+            out.to_str().unwrap(),
+        ];
+        let made = std::process::Command::new(program())
+            .args(certs)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        let mut options = options(&dir.path().join("cluster"), 3);
+        options.base.peer.tls = baton_server::config::Tls {
+            cert: Some(out.join("node/node.pem")),
+            key: Some(out.join("node/node.key")),
+            ca: Some(out.join("ca.pem")),
+        };
+        let mut cluster = start(options).await;
+        let api = cluster.api().unwrap();
+        let id = submit(&api, "tls-agent", "k").await;
+        assert_eq!(intent(&api.starting_at(1), &id).await["status"], "DELIVERED");
+        cluster.stop().await;
+    };
+    tokio::time::timeout(TEST_TIME_MAX, test).await.unwrap();
+}
+
 /// `baton server` with these arguments, which must refuse to start.
 fn server(args: &[&str]) -> Output {
     let mut child = std::process::Command::new(program())
