@@ -97,13 +97,18 @@ pub(crate) fn follow(
 }
 
 fn publish(tx: &watch::Sender<Leadership>, now: Leadership) {
+    let mut new_leader = false;
     let changed = tx.send_if_modified(|last| {
         let changed = *last != now;
+        // A leader that is lost and found again in its term has not changed.
+        new_leader = now.leader_node.is_some()
+            && (last.term != now.term || last.leader_node.is_some_and(|node| Some(node) != now.leader_node));
         *last = now;
         changed
     });
     if changed {
-        metrics::leader_change(now.group, now.term, now.am_leader);
+        let known = now.leader_node.is_some();
+        metrics::leadership(now.group, now.term, now.am_leader, known, new_leader);
         tracing::debug!(
             group_id = %now.group, term = now.term, leader_node = now.leader_node, am_leader = now.am_leader,
             "leadership"

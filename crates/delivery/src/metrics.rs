@@ -13,6 +13,32 @@ pub const LISTENERS: &str = "baton.delivery.listeners";
 /// How long the oldest waiting message to a target has been known to the pump (s).
 pub const OUTBOX_LAG: &str = "baton.delivery.outbox.lag";
 
+/// Describes every metric to the installed recorder.
+pub fn describe() {
+    use metrics::{Unit, describe_counter, describe_gauge};
+    describe_counter!(ATTEMPTS, Unit::Count, "delivery attempts, by outcome");
+    describe_counter!(
+        REDELIVERIES,
+        Unit::Count,
+        "deliveries sent again without consuming an attempt"
+    );
+    describe_gauge!(
+        LISTENERS,
+        Unit::Count,
+        "subscriptions served by this node as leader"
+    );
+    describe_gauge!(
+        OUTBOX_LAG,
+        Unit::Seconds,
+        "age of the oldest message waiting for a target group"
+    );
+    // Known from the first scrape on.
+    for outcome in ["written", "picked_up", "failed"] {
+        counter!(ATTEMPTS, "outcome" => outcome).increment(0);
+    }
+    counter!(REDELIVERIES).increment(0);
+}
+
 pub(crate) fn attempt(outcome: &'static str) {
     counter!(ATTEMPTS, "outcome" => outcome).increment(1);
 }
@@ -23,10 +49,9 @@ pub(crate) fn redelivery() {
 
 #[expect(clippy::cast_precision_loss, reason = "a gauge of a bounded count")]
 pub(crate) fn listeners(group: GroupId, count: usize) {
-    gauge!(LISTENERS, "group_id" => group.to_string()).set(count as f64);
+    gauge!(LISTENERS, "group" => group.to_string()).set(count as f64);
 }
 
 pub(crate) fn outbox_lag(group: GroupId, target: GroupId, lag: Duration) {
-    gauge!(OUTBOX_LAG, "group_id" => group.to_string(), "target_group" => target.to_string())
-        .set(lag.as_secs_f64());
+    gauge!(OUTBOX_LAG, "group" => group.to_string(), "target" => target.to_string()).set(lag.as_secs_f64());
 }

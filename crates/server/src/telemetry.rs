@@ -16,6 +16,21 @@ use tracing_subscriber::{EnvFilter, Layer, Registry};
 const DURATION_BUCKETS_SECONDS: [f64; 14] = [
     0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0,
 ];
+/// Buckets of every `*.size` histogram, in bytes.
+const SIZE_BUCKETS_BYTES: [f64; 8] = [
+    256.0,
+    1_024.0,
+    4_096.0,
+    16_384.0,
+    65_536.0,
+    262_144.0,
+    1_048_576.0,
+    8_388_608.0,
+];
+/// Buckets of every other histogram, which count things.
+const COUNT_BUCKETS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 64.0, 256.0, 1_024.0, 8_192.0];
+/// What runs here.
+const BUILD_INFO: &str = "baton.build.info";
 /// Libraries that say what only their authors read (a clean stop is an error to the Raft library; its fatal errors are
 /// ours to report). The configured filter comes after and may raise them.
 const QUIET_LIBRARIES: &str = "openraft=off,raft_engine=warn,sled=warn,h2=warn,hyper=warn,hyper_util=warn,tonic=warn,tower=warn,opentelemetry=warn";
@@ -111,11 +126,26 @@ pub fn install_metrics() -> Result<PrometheusHandle, Failure> {
     let failed = |error: metrics_exporter_prometheus::BuildError| {
         Failure::failed(format!("cannot install the metrics recorder: {error}"))
     };
+    let handle = builder().map_err(failed)?.install_recorder().map_err(failed)?;
+    describe();
+    Ok(handle)
+}
+
+/// Names get their unit and, when they count, `total`; every histogram has fixed buckets.
+fn builder() -> Result<PrometheusBuilder, metrics_exporter_prometheus::BuildError> {
     PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("duration".into()), &DURATION_BUCKETS_SECONDS)
-        .map_err(failed)?
-        .install_recorder()
-        .map_err(failed)
+        .with_recommended_naming(true)
+        .set_buckets_for_metric(Matcher::Suffix("duration".into()), &DURATION_BUCKETS_SECONDS)?
+        .set_buckets_for_metric(Matcher::Suffix("size".into()), &SIZE_BUCKETS_BYTES)?
+        .set_buckets(&COUNT_BUCKETS)
+}
+
+fn describe() {
+    baton_raft_storage::metrics::describe();
+    baton_consensus::metrics::describe();
+    baton_delivery::metrics::describe();
+    metrics::describe_gauge!(BUILD_INFO, metrics::Unit::Count, "1, with the version as label");
+    metrics::gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
 }
 
 /// Folds histograms until the runtime ends.

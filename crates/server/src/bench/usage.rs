@@ -7,7 +7,7 @@ use std::time::Duration;
 /// Clock ticks per second in /proc/PID/stat; fixed on every Linux this runs on.
 const TICKS_PER_SECOND: f64 = 100.0;
 /// Counter of device syncs.
-const SYNCS: &str = "baton_log_syncs_total";
+const SYNCS: &str = "baton_wal_fsyncs_total";
 
 /// Totals over all nodes; absent where this machine cannot tell.
 #[derive(Debug, Clone, Default)]
