@@ -44,6 +44,8 @@ pub(super) fn clippy(context: &Context) -> Result<Outcome> {
         "--workspace",
         "--all-targets",
         "--locked",
+        // All findings at once, not those of the first crate only.
+        "--keep-going",
         "--",
         "-D",
         "warnings",
