@@ -280,11 +280,12 @@ pub(crate) async fn finish_creation(core: &Core, stamp: &NodeStamp) -> Result<()
             .into_iter()
             .map(|id| (id, EmptyNode::new()))
             .collect();
-        group
-            .raft
-            .initialize(members)
-            .await
-            .map_err(|e| format!("group {}: {e}", group.id))?;
+        if let Err(error) = group.raft.initialize(members).await {
+            // A leader's entries may have arrived in this moment: this node had lost its log, not its cluster.
+            if !group.raft.is_initialized().await.unwrap_or(false) {
+                return Err(format!("group {}: {error}", group.id));
+            }
+        }
     }
     commit_first_command(core, stamp).await;
     Ok(())

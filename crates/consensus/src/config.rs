@@ -69,6 +69,9 @@ impl RaftTiming {
             snapshot_policy: openraft::SnapshotPolicy::Never,
             // The default of 200 ms is meant for chunks; ours is the deadline of a whole transfer.
             install_snapshot_timeout: 600_000,
+            // A replica that lost the end of its log is sent it again; the vote gate keeps it from doing harm meanwhile.
+            // Without this its leader would wait for ever for entries that it believes to be there.
+            allow_log_reversion: Some(true),
             ..openraft::Config::default()
         }
         .validate()

@@ -6,6 +6,7 @@ use crate::group::Group;
 use crate::meta_freshness::META_CONFIRM_INTERVAL;
 use crate::metrics;
 use crate::peer::{CallBody, call_body, frames};
+use crate::suspects;
 use baton_protocol::proto::internal as pb;
 use baton_protocol::{ErrorCode, GroupId, ServiceError};
 use baton_raft_storage::TypeConfig;
@@ -51,8 +52,8 @@ pub(crate) fn start(core: &Arc<Core>) {
     tokio::spawn(balance(core.clone()));
     tokio::spawn(snapshots(core.clone()));
     tokio::spawn(supervise(core.clone()));
-    for group in core.groups.values().filter(|g| g.gate.is_cut()) {
-        tokio::spawn(vote_again(core.clone(), group.clone()));
+    for group in core.groups.values().filter(|g| g.gate.is_suspect()) {
+        tokio::spawn(suspects::recover(core.clone(), group.clone()));
     }
 }
 
@@ -95,7 +96,7 @@ async fn steer_time(core: Arc<Core>) {
                 group
                     .raft
                     .runtime_config()
-                    .elect(may_lead && !group.gate.is_cut());
+                    .elect(may_lead && !group.gate.is_suspect());
             }
         }
         if !may_lead && core.time.synced() && !core.is_stopping() {
@@ -231,16 +232,6 @@ fn give_way(core: &Core, group: &Group, raft: &RaftMetrics<TypeConfig>) {
         tracing::warn!(group_id = %group.id, silent = unheard, "leader without a majority");
         group.raft.runtime_config().heartbeat(!unheard);
     }
-}
-
-/// Lets a replica whose log was cut vote again once it has applied what a leader had.
-async fn vote_again(core: Arc<Core>, group: Arc<Group>) {
-    while core.catch_up(group.id, Duration::from_secs(5)).await.is_err() {
-        tokio::time::sleep(SUPERVISE_INTERVAL).await;
-    }
-    group.gate.caught_up();
-    group.raft.runtime_config().elect(core.may_lead());
-    tracing::info!(group_id = %group.id, "caught up with the leader; voting again");
 }
 
 fn led(core: &Core) -> Vec<Arc<Group>> {

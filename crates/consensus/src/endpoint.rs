@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use baton_protocol::proto::internal as pb;
 use baton_protocol::{ErrorCode, GroupId, META_GROUP, Route, ServiceError};
 use baton_raft_storage::NodeStamp;
+use baton_raft_storage::codec::log_id_to_pb;
 use futures::StreamExt;
 use pb::peer_failure::Kind;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -174,6 +175,9 @@ impl PeerService for Endpoint {
                 read.map(ReplyBody::Query).map_err(refused)
             }
             CallBody::SnapshotOffset(ask) => receive::offset(group, &ask).map(ReplyBody::SnapshotOffset),
+            CallBody::LogEnd(pb::LogEndRequest {}) => Ok(ReplyBody::LogEnd(pb::LogEnd {
+                last_log_id: group.log.last_log_id().as_ref().map(log_id_to_pb),
+            })),
             CallBody::Time(_) => unreachable!("answered above"),
         }
     }
@@ -283,8 +287,8 @@ async fn vote(
 ) -> Result<ReplyBody, PeerError> {
     let request = codec::vote_request_from_pb(frame).map_err(malformed)?;
     let now = core.time.clock().monotonic();
-    if let Some(reason) = group.gate.refusal(now, request.leadership_transfer) {
-        tracing::info!(group_id = %group.id, pre_vote = pre, reason, "vote refused");
+    if let Some(reason) = group.gate.refusal(now, &request) {
+        tracing::debug!(group_id = %group.id, pre_vote = pre, reason, "vote refused");
         return Err(PeerError::failed(Kind::Unavailable, reason));
     }
     let response = if pre {

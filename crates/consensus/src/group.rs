@@ -7,14 +7,15 @@ use crate::leadership::{self, Leadership};
 use crate::network::{Links, NetFactory};
 use crate::proposer::Proposer;
 use crate::reads::ReadIndexer;
+use crate::vote_gate::VoteGate;
 use baton_protocol::GroupId;
 use baton_raft_storage::{
     DataDir, GroupLog, GroupMachine, LogEngine, MachineOptions, StorageWorkers, TablesHandle, TypeConfig,
 };
 use openraft::async_runtime::watch::WatchReceiver as _;
-use openraft::{Instant as _, Raft, RaftLogReader as _};
+use openraft::{Instant as _, Raft, RaftLogReader as _, RaftMetrics};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -36,6 +37,8 @@ pub(crate) struct Group {
     pub(crate) reads: ReadIndexer,
     pub(crate) leadership: watch::Receiver<Leadership>,
     pub(crate) gate: VoteGate,
+    /// Last index when the log was opened.
+    pub(crate) opened_at: u64,
     /// Leads without a majority and keeps still.
     pub(crate) silent: AtomicBool,
     /// Held while a snapshot is received.
@@ -50,44 +53,6 @@ impl std::fmt::Debug for Group {
     }
 }
 
-/// When this replica may vote.
-///
-/// A restarted voter has forgotten the lease it granted: until the longest election timeout has passed, its vote
-/// could make a second leader while the first still serves. A replica whose log end was cut may have acknowledged
-/// what it no longer has: it must not vote before it has caught up with a leader.
-#[derive(Debug)]
-pub(crate) struct VoteGate {
-    /// Monotonic time.
-    refuse_until: Duration,
-    cut: AtomicBool,
-}
-
-impl VoteGate {
-    pub(crate) fn new(refuse_until: Duration, cut: bool) -> Self {
-        Self {
-            refuse_until,
-            cut: AtomicBool::new(cut),
-        }
-    }
-
-    /// Why a vote is refused now; a leadership transfer comes from the leader itself and is never an early one.
-    pub(crate) fn refusal(&self, now: Duration, leadership_transfer: bool) -> Option<&'static str> {
-        if self.cut.load(Ordering::Acquire) {
-            return Some("the end of this replica's log was cut; it votes again once it has caught up");
-        }
-        (now < self.refuse_until && !leadership_transfer)
-            .then_some("this replica has just started; it votes after the longest election timeout")
-    }
-
-    pub(crate) fn is_cut(&self) -> bool {
-        self.cut.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn caught_up(&self) {
-        self.cut.store(false, Ordering::Release);
-    }
-}
-
 /// What all groups of a node share.
 #[derive(Clone)]
 pub(crate) struct Shared {
@@ -97,6 +62,8 @@ pub(crate) struct Shared {
     pub(crate) time: Arc<ClusterTime>,
     pub(crate) hub: Arc<ApplyHub>,
     pub(crate) engine: LogEngine,
+    /// The node got its identity in this start: nothing of its replicas can be missing.
+    pub(crate) new_member: bool,
     pub(crate) workers: StorageWorkers,
 }
 
@@ -109,6 +76,7 @@ impl Group {
             .ok_or_else(|| format!("this node has no replica of group {id}"))?;
         let mut log = shared.engine.group(id, replica_id).map_err(|e| e.to_string())?;
         let restarted = log.read_vote().await.map_err(|e| e.to_string())?.is_some();
+        let opened_at = log.last_log_id().map_or(0, |id| id.index);
         let (machine, tables, recovered) =
             GroupMachine::open(machine_options(id, replica_id, dir, shared), &log)
                 .map_err(|e| e.to_string())?;
@@ -129,9 +97,8 @@ impl Group {
         .await
         .map_err(|e| format!("group {id} cannot start: {e}"))?;
         let alone = directory.members.len() == 1;
-        let cut = shared.engine.was_cut() && !alone && !shared.config.trust_cut_log;
-        if cut {
-            tracing::error!(group_id = %id, "the log's torn end was cut: not voting before a leader has caught this replica up");
+        let suspect = suspect(id, &log, restarted, alone, shared)?;
+        if suspect {
             raft.runtime_config().elect(false);
         }
         let window = if restarted && !alone {
@@ -146,13 +113,28 @@ impl Group {
             proposer: Proposer::start(id, raft.clone(), shared.time.clone(), directory.clone()),
             reads: ReadIndexer::start(id, raft.clone(), shared.links.clone(), leadership.clone()),
             leadership,
-            gate: VoteGate::new(shared.time.clock().monotonic() + window, cut),
+            gate: VoteGate::new(shared.time.clock().monotonic() + window, suspect),
             silent: AtomicBool::new(false),
+            opened_at,
             receiving: tokio::sync::Mutex::new(()),
             raft,
             log,
             tables,
         })
+    }
+
+    /// Waits until this replica has applied everything it had before it was started. openraft's own
+    /// `wait_for_recovery` waits for a moment with nothing uncommitted, which may never come under load.
+    pub(crate) async fn recovered(&self) -> Result<(), String> {
+        let failed = |e| format!("group {} did not recover: {e}", self.id);
+        let covered = |m: &RaftMetrics<TypeConfig>| {
+            // What was never committed may have been replaced by less.
+            let needed = self.opened_at.min(m.last_log_index.unwrap_or(0));
+            let known = m.cluster_committed.is_some_and(|id| id.index >= needed);
+            known && m.last_applied.is_some_and(|id| id.index >= needed)
+        };
+        let wait = self.raft.wait(None).metrics(covered, "recovery").await;
+        wait.map(drop).map_err(failed)
     }
 
     pub(crate) fn lead(&self) -> Leadership {
@@ -173,6 +155,33 @@ impl Group {
                 .is_some_and(|at| at.into_inner().elapsed() <= lease);
         fresh.then_some(lead.term)
     }
+}
+
+/// Whether this replica may lack what it once acknowledged: a torn record was cut from its log, or the log is gone
+/// although the node has been a member before.
+fn suspect(
+    id: GroupId,
+    log: &GroupLog,
+    restarted: bool,
+    alone: bool,
+    shared: &Shared,
+) -> Result<bool, String> {
+    if !restarted && !shared.new_member && !alone {
+        log.mark_suspect().map_err(|e| e.to_string())?;
+    }
+    if !log.is_suspect() {
+        return Ok(false);
+    }
+    if alone || shared.config.trust_cut_log {
+        tracing::warn!(group_id = %id, "the log's torn end was cut; what is left is trusted");
+        log.clear_suspect().map_err(|e| e.to_string())?;
+        return Ok(false);
+    }
+    tracing::error!(
+        group_id = %id,
+        "the end of this replica's log was cut or its log is missing: it does not vote before it has caught up"
+    );
+    Ok(true)
 }
 
 fn machine_options(id: GroupId, replica_id: u64, dir: &DataDir, shared: &Shared) -> MachineOptions {

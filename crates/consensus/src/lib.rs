@@ -36,6 +36,8 @@ mod reads;
 mod router;
 mod status;
 mod streams;
+mod suspects;
+mod vote_gate;
 
 pub use apply_hub::{APPLIED_ENTRIES_BUFFERED, AppliedEntry};
 pub use clock::{Clock, Entropy, SeededEntropy, SystemClock, SystemEntropy};

@@ -151,8 +151,7 @@ async fn settle(core: &Core, stamp: &NodeStamp) -> Result<(), String> {
         bootstrap::finish_creation(core, stamp).await?;
     }
     for group in core.groups.values() {
-        let recovered = group.raft.wait_for_recovery(None).await;
-        recovered.map_err(|e| format!("group {} did not recover: {e}", group.id))?;
+        group.recovered().await?;
     }
     Ok(())
 }
@@ -200,11 +199,12 @@ async fn start(config: ConsensusConfig) -> Result<(Started, mpsc::Receiver<Stop>
     } else {
         None
     };
+    let new_member = dir.stamp().is_none();
     let stamp = bootstrap::identity(&config, &mut dir, &endpoint, &mut adoptions)
         .await
         .map_err(StartError::Failed)?;
     let (stop, stopping) = mpsc::channel(1);
-    let (core, engine) = open(config, &dir, &stamp, stop)
+    let (core, engine) = open(config, &dir, &stamp, new_member, stop)
         .await
         .map_err(StartError::Failed)?;
     endpoint.set_core(core.clone());
@@ -225,6 +225,7 @@ async fn open(
     config: Arc<ConsensusConfig>,
     dir: &DataDir,
     stamp: &NodeStamp,
+    new_member: bool,
     stop: mpsc::Sender<Stop>,
 ) -> Result<(Arc<Core>, LogEngine), String> {
     let directory = Arc::new(Directory::new(stamp).map_err(|e| e.to_string())?);
@@ -254,6 +255,7 @@ async fn open(
         time: time.clone(),
         hub: hub.clone(),
         engine: engine.clone(),
+        new_member,
         workers: StorageWorkers::start().map_err(|e| e.to_string())?,
     };
     let mut groups = BTreeMap::new();

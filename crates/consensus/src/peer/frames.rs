@@ -27,7 +27,8 @@ pub(crate) fn call_body<T>(
         | ReplyBody::Forward(_)
         | ReplyBody::Query(_)
         | ReplyBody::Time(_)
-        | ReplyBody::SnapshotOffset(_)) => {
+        | ReplyBody::SnapshotOffset(_)
+        | ReplyBody::LogEnd(_)) => {
             pick(other).ok_or_else(|| PeerError::Lost("peer answered with another kind of frame".into()))
         }
     }
@@ -51,4 +52,5 @@ pickers! {
     query, Query, pb::QueryReply;
     time, Time, pb::TimeExchange;
     snapshot_offset, SnapshotOffset, pb::PeerSnapshotOffset;
+    log_end, LogEnd, pb::LogEnd;
 }

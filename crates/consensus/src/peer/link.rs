@@ -141,6 +141,7 @@ pub(super) fn is_bulk(body: &CallBody) -> bool {
         | CallBody::Transfer(_)
         | CallBody::ReadIndex(_)
         | CallBody::Time(_)
-        | CallBody::SnapshotOffset(_) => false,
+        | CallBody::SnapshotOffset(_)
+        | CallBody::LogEnd(_) => false,
     }
 }

@@ -336,6 +336,11 @@ impl EngineShared {
         self.suspects.is_suspect(replica)
     }
 
+    pub(super) fn mark_suspect(&self, replica: u64) -> io::Result<()> {
+        let open: Vec<u64> = lock(&self.groups).keys().copied().collect();
+        self.suspects.mark(replica, &open)
+    }
+
     pub(super) fn clear_suspect(&self, replica: u64) -> io::Result<()> {
         let open: Vec<u64> = lock(&self.groups).keys().copied().collect();
         self.suspects.clear(replica, &open)

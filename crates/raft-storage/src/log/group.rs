@@ -121,6 +121,15 @@ impl GroupLog {
         self.engine.is_suspect(self.shared.replica)
     }
 
+    /// This replica may lack what it acknowledged, for a reason found outside the log; survives restarts. Replicas not
+    /// opened yet become suspect too.
+    ///
+    /// # Errors
+    /// When the marker cannot be written.
+    pub fn mark_suspect(&self) -> io::Result<()> {
+        self.engine.mark_suspect(self.shared.replica)
+    }
+
     /// The replica has caught up with a leader; survives restarts.
     ///
     /// # Errors

@@ -47,6 +47,19 @@ impl Suspects {
             .is_some_and(|cleared| !cleared.contains(&replica))
     }
 
+    /// Makes one of the `open` replicas suspect.
+    pub(super) fn mark(&self, replica: u64, open: &[u64]) -> io::Result<()> {
+        let mut state = lock(&self.cleared);
+        let cleared = state.get_or_insert_with(|| open.iter().copied().collect());
+        cleared.remove(&replica);
+        self.write(cleared)
+    }
+
+    fn write(&self, cleared: &BTreeSet<u64>) -> io::Result<()> {
+        let lines: String = cleared.iter().map(|id| format!("{id}\n")).collect();
+        crate::files::write_atomically(&self.path, lines.as_bytes())
+    }
+
     /// Clears one replica; the marker goes when every one of `open` is cleared.
     pub(super) fn clear(&self, replica: u64, open: &[u64]) -> io::Result<()> {
         let mut state = lock(&self.cleared);
@@ -59,7 +72,6 @@ impl Suspects {
             *state = None;
             return Ok(());
         }
-        let lines: String = cleared.iter().map(|id| format!("{id}\n")).collect();
-        crate::files::write_atomically(&self.path, lines.as_bytes())
+        self.write(cleared)
     }
 }
