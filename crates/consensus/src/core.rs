@@ -7,12 +7,14 @@ use crate::directory::Directory;
 use crate::group::Group;
 use crate::meta_freshness::MetaFreshness;
 use crate::network::Links;
+use crate::status::Heartbeats;
 use crate::streams::StreamHandler;
 use baton_protocol::{ErrorCode, GroupId, ServiceError};
 use baton_raft_storage::LogEngine;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 /// How a node is told to end; the sender is dropped or used when it has.
@@ -37,6 +39,8 @@ pub(crate) struct Core {
     /// Peers that said they may lead, from the last time exchange.
     may_lead: Mutex<HashMap<u64, bool>>,
     stopping: AtomicBool,
+    /// When the consensus thread last showed that it moves.
+    beat: Mutex<Instant>,
     pub(crate) stop: mpsc::Sender<Stop>,
 }
 
@@ -70,6 +74,7 @@ impl Core {
             stream_handler: RwLock::new(None),
             may_lead: Mutex::default(),
             stopping: AtomicBool::new(false),
+            beat: Mutex::new(Instant::now()),
             stop,
         }
     }
@@ -81,6 +86,19 @@ impl Core {
                 format!("group {group} has no replica on this node"),
             )
         })
+    }
+
+    /// The consensus thread moves.
+    pub(crate) fn beat(&self) {
+        *self.beat.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    pub(crate) fn heartbeats(&self) -> Heartbeats {
+        let beat = *self.beat.lock().unwrap_or_else(PoisonError::into_inner);
+        Heartbeats {
+            consensus: beat.elapsed(),
+            log_writer: self.engine.write_stalled_for(),
+        }
     }
 
     /// Replicas whose snapshot lets the log engine drop old files.

@@ -197,6 +197,7 @@ async fn supervise(core: Arc<Core>) {
     let mut ticks = ticks(SUPERVISE_INTERVAL);
     loop {
         ticks.tick().await;
+        core.beat();
         for group in core.groups.values() {
             let raft = group.raft.metrics().borrow_watched().clone();
             give_way(&core, group, &raft);

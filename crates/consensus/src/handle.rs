@@ -5,7 +5,7 @@ use crate::core::{Core, Stop};
 use crate::leadership::Leadership;
 use crate::peer::FrameStream;
 use crate::router::internal;
-use crate::status::{NodeStatus, node_status};
+use crate::status::{Heartbeats, NodeStatus, node_status};
 use crate::streams::StreamHandler;
 use baton_protocol::proto::internal as pb;
 use baton_protocol::{GroupId, GroupMap, IntentId, Route, ServiceError};
@@ -202,6 +202,12 @@ impl ConsensusHandle {
     #[must_use]
     pub fn status(&self) -> NodeStatus {
         node_status(&self.core)
+    }
+
+    /// Signs of life of this node's threads.
+    #[must_use]
+    pub fn heartbeats(&self) -> Heartbeats {
+        self.core.heartbeats()
     }
 
     /// Hands `group`, which this node leads, to `to_node`.

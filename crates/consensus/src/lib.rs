@@ -49,5 +49,5 @@ pub use meta_freshness::META_FRESH_MAX;
 pub use node::{Node, StartError};
 pub use peer::{FrameStream, NodeAddress, PeerTls, SimNetwork, TonicTransport, Transport};
 pub use router::{PROPOSE_TIMEOUT, READ_TIMEOUT};
-pub use status::{GroupStatus, NodeStatus};
+pub use status::{GroupStatus, Heartbeats, NodeStatus};
 pub use streams::StreamHandler;

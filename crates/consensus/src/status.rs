@@ -5,6 +5,15 @@ use crate::group::Group;
 use baton_protocol::GroupId;
 use openraft::async_runtime::watch::WatchReceiver as _;
 
+/// How long this node's own threads have not moved. Says nothing about peers or quorum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heartbeats {
+    /// Since the consensus thread last ran its supervision, twice a second.
+    pub consensus: std::time::Duration,
+    /// Time the log writer has spent on its current batch; zero while it waits for work.
+    pub log_writer: std::time::Duration,
+}
+
 /// One node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeStatus {

@@ -8,7 +8,7 @@ use baton_state_machine::{Applied, Effect};
 use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::debug;
 
 /// Pulse loop, outbox pump and agent dispatch of one led group, for one term.
 pub struct GroupService {
@@ -55,7 +55,7 @@ impl GroupService {
         // Streams end even if this future is dropped halfway.
         let _streams = dispatch.stop.clone().drop_guard();
         let registration = self.dispatcher.register(&dispatch);
-        info!(group_id, term, "delivery starts");
+        debug!(group_id, term, "delivery starts");
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = led.leadership_ended() => {}
@@ -66,7 +66,7 @@ impl GroupService {
         }
         drop(registration);
         dispatch.close().await;
-        info!(group_id, term, "delivery ends");
+        debug!(group_id, term, "delivery ends");
     }
 }
 

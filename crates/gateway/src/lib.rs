@@ -19,4 +19,4 @@ mod service;
 
 pub use config::{GatewayConfig, TlsFiles};
 pub use ports::Ports;
-pub use server::serve;
+pub use server::{serve, serve_probes};

@@ -61,6 +61,8 @@ impl DataDir {
         fs::create_dir_all(dir).map_err(io_error)?;
         // Before anything is written into a directory that is not ours.
         refuse_foreign(dir)?;
+        // Read again under the lock; this first look keeps a refused directory as it is.
+        read_stamp(dir)?;
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -278,6 +280,10 @@ mod tests {
         newer.format_version = FORMAT_VERSION + 1;
         fs::write(dir.path().join(STAMP), newer.encode_to_vec()).unwrap();
         assert!(error_of(dir.path()).contains("run a newer baton"));
+        assert!(
+            !dir.path().join(LOCK).exists(),
+            "a refused directory stays as it is"
+        );
     }
 
     #[test]

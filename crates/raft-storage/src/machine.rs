@@ -327,6 +327,13 @@ impl Shared {
             term: id.leader_id.term,
             settings: self.settings,
         };
+        let _span = tracing::debug_span!(
+            "group.apply",
+            group_id = self.group.0,
+            term = context.term,
+            log_index = context.log_index
+        )
+        .entered();
         let (changes, applied) = self.tables.with_view(|view| {
             let mut rows = WriteBatch::new(view);
             let applied = baton_state_machine::apply(&mut rows, &batch, &context)?;

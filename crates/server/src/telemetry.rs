@@ -84,8 +84,8 @@ pub fn init(config: &Config) -> Result<Telemetry, Failure> {
 /// never end.
 fn span_filter() -> EnvFilter {
     EnvFilter::new(
-        "off,baton_server=info,baton_gateway=info,baton_delivery=info,baton_consensus=info,baton_raft_storage=info,\
-         baton_state_machine=info",
+        "off,baton_server=debug,baton_gateway=debug,baton_delivery=debug,baton_consensus=debug,\
+         baton_raft_storage=debug",
     )
 }
 

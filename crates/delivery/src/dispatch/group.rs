@@ -23,7 +23,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, warn};
+use tracing::{Instrument, debug, debug_span, warn};
 
 /// Headers read in one go, with the board locked, when a listener says what it has seen.
 const INFER_PAGE_ITEMS: u32 = 128;
@@ -144,6 +144,17 @@ impl GroupDispatch {
     }
 
     async fn expire(&self, expiry: Expiry) {
+        let span = debug_span!(
+            "attempt.expire",
+            group_id = self.led.group_id().0,
+            intent_id = %expiry.intent_id,
+            agent = %expiry.agent,
+            attempt = expiry.attempt
+        );
+        self.record_expiry(expiry).instrument(span).await;
+    }
+
+    async fn record_expiry(&self, expiry: Expiry) {
         let intent_id = expiry.intent_id.to_bytes();
         let cursor = expiry.cursor;
         let body = if expiry.fails {
@@ -159,20 +170,16 @@ impl GroupDispatch {
                 Some(reply::Outcome::Rejected(rejection)) => Err(ServiceError::from(rejection)),
                 _ => Ok(()),
             });
-        let group_id = self.led.group_id().0;
-        let Expiry { attempt, fails, .. } = expiry;
         match &answer {
-            Ok(()) if fails => {
+            Ok(()) if expiry.fails => {
                 metrics::attempt("failed");
-                debug!(group_id, intent_id = %expiry.intent_id, agent = %expiry.agent, attempt, "delivery was not picked up");
+                debug!("delivery was not picked up");
             }
             Ok(()) => {
                 metrics::redelivery();
-                debug!(group_id, intent_id = %expiry.intent_id, agent = %expiry.agent, attempt, "delivery is sent again");
+                debug!("delivery is sent again");
             }
-            Err(error) => {
-                debug!(group_id, intent_id = %expiry.intent_id, agent = %expiry.agent, attempt, %error, "expired delivery was not recorded");
-            }
+            Err(error) => debug!(%error, "expired delivery was not recorded"),
         }
         let mut board = self.lock();
         match answer {
@@ -320,13 +327,14 @@ impl GroupDispatch {
                 continue;
             };
             board.ledger.sent(&delivery, &need.credential);
-            debug!(
+            let span = debug_span!(
+                "attempt.stream",
                 group_id = self.led.group_id().0,
                 intent_id = %delivery.intent_id,
                 agent = %need.key,
-                attempt = delivery.attempt,
-                "delivery is sent"
+                attempt = delivery.attempt
             );
+            span.in_scope(|| debug!("delivery is sent"));
             frames.push(encode_down(feed_down::Frame::Delivery(FeedDelivery {
                 sub_id: need.sub_id,
                 cursor: item.cursor,

@@ -16,6 +16,7 @@ use super::agent_path::parse_agent_path;
 use super::envelope::Notes;
 use super::error::{ApiError, not_found};
 use super::json::{JsonObject, canonical_hash, invalid};
+use super::trace;
 use crate::auth::Credential;
 use crate::service::{Caller, IdempotencyRequest};
 
@@ -203,20 +204,8 @@ impl Call {
 
     /// A well-formed W3C `traceparent`, else empty.
     pub(crate) fn trace_parent(&self) -> String {
-        let found = self.header("traceparent").filter(|t| is_trace_parent(t));
-        found.unwrap_or_default().to_owned()
+        trace::trace_parent(&self.headers).unwrap_or_default().to_owned()
     }
-}
-
-fn is_trace_parent(text: &str) -> bool {
-    let parts: Vec<&str> = text.split('-').collect();
-    let hex = |part: &str, len: usize| {
-        part.len() == len && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-    };
-    matches!(parts.as_slice(), [version, trace, span, flags, ..]
-        if hex(version, 2) && *version != "ff" && hex(trace, 32) && hex(span, 16) && hex(flags, 2)
-            && trace.bytes().any(|b| b != b'0') && span.bytes().any(|b| b != b'0'))
-        && text.len() <= 255
 }
 
 /// Reads an id out of a path. What is no id cannot exist.
@@ -226,25 +215,4 @@ pub(crate) fn intent_id(text: &str) -> Result<IntentId, ApiError> {
 
 fn clip(text: &str) -> String {
     text.chars().take(64).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_well_formed_trace_parents_are_kept() {
-        assert!(is_trace_parent(
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-        ));
-        for bad in [
-            "",
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
-            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
-            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
-            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-        ] {
-            assert!(!is_trace_parent(bad), "{bad}");
-        }
-    }
 }

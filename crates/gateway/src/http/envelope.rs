@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
+use tracing::Instrument;
 
 use super::App;
 use super::error::ApiError;
@@ -39,7 +40,11 @@ pub(super) async fn envelope(State(app): State<Arc<App>>, mut request: Request, 
     let notes = Arc::new(Notes::default());
     request.extensions_mut().insert(Arc::clone(&notes));
     let method = request.method().clone();
-    let mut response = match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+    let span = super::trace::request_span(&method, request.headers());
+    let handled = AssertUnwindSafe(next.run(request))
+        .catch_unwind()
+        .instrument(span.clone());
+    let mut response = match handled.await {
         Ok(response) => response,
         Err(_) => {
             tracing::error!(%request_id, "a request handler panicked");
@@ -47,6 +52,10 @@ pub(super) async fn envelope(State(app): State<Arc<App>>, mut request: Request, 
         }
     };
     let status = response.status();
+    span.record("status", status.as_u16());
+    if let Some(endpoint) = notes.endpoint.get() {
+        span.record("endpoint", endpoint);
+    }
     let mut refusal = response.extensions_mut().remove::<ApiError>();
     if refusal.is_none() && (status.is_client_error() || status.is_server_error()) {
         // Refused by the framework: a path or query that cannot be decoded.

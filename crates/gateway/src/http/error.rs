@@ -1,6 +1,9 @@
 //! The one error body (surface 8.2).
 
-use axum::http::{HeaderValue, StatusCode, header::RETRY_AFTER};
+use axum::http::{
+    HeaderValue, StatusCode,
+    header::{CONTENT_TYPE, RETRY_AFTER},
+};
 use axum::response::{IntoResponse, Response};
 use baton_protocol::{ErrorCode, ServiceError};
 
@@ -46,6 +49,18 @@ impl ApiError {
             _ => (ErrorCode::Internal, "the request failed inside the server"),
         };
         ServiceError::new(code, message).into()
+    }
+
+    /// The whole answer where the outermost layer is not there: a node that is starting draws no ids.
+    pub(super) fn alone(self) -> Response {
+        let body = self.body("req_starting");
+        let mut response = self.into_response();
+        response.extensions_mut().remove::<Self>();
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        *response.body_mut() = body.into();
+        response
     }
 
     pub(super) fn body(&self, request_id: &str) -> Vec<u8> {

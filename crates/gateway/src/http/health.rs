@@ -12,7 +12,7 @@ use super::render::Object;
 use super::{App, json};
 use crate::ports::Check;
 
-type Params = Query<Vec<(String, String)>>;
+pub(super) type Params = Query<Vec<(String, String)>>;
 
 pub(super) async fn health(State(app): State<Arc<App>>) -> Response {
     let config = &app.service.config;
@@ -44,7 +44,7 @@ pub(super) async fn started(State(app): State<Arc<App>>, params: Params) -> Resu
     answer("started", &app.service.ports.health.started(), &params)
 }
 
-fn answer(what: &str, checks: &[Check], params: &Params) -> Result<Response, ApiError> {
+pub(super) fn answer(what: &str, checks: &[Check], params: &Params) -> Result<Response, ApiError> {
     let failed: Vec<String> = checks
         .iter()
         .filter(|c| !c.ok)

@@ -15,6 +15,7 @@ mod scenarios;
 mod sse;
 mod stream;
 mod time;
+mod trace;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -166,6 +167,33 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
         ("/v1/inbox/changes", get(later)),
         ("/v1/inbox/{id}", get(inbox::get)),
     ]
+}
+
+/// What the client port answers while the node is starting.
+pub(crate) fn starting(health: Arc<dyn crate::ports::Health>) -> Router {
+    let [live, ready, started] = [0_u8; 3].map(|_| Arc::clone(&health));
+    let page = |what: &'static str, checks: Vec<crate::ports::Check>, params: health::Params| {
+        health::answer(what, &checks, &params).unwrap_or_else(ApiError::alone)
+    };
+    Router::new()
+        .route(
+            "/livez",
+            get(move |p| async move { page("live", live.live(), p) }),
+        )
+        .route(
+            "/readyz",
+            get(move |p| async move { page("ready", ready.ready(), p) }),
+        )
+        .route(
+            "/startupz",
+            get(move |p| async move { page("started", started.started(), p) }),
+        )
+        .fallback(|| async {
+            let mut error =
+                ServiceError::new(ErrorCode::Unavailable, "this node is starting; try another one");
+            error.retry_after_seconds = Some(1);
+            ApiError::from(error).alone()
+        })
 }
 
 /// A success.

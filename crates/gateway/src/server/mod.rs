@@ -16,12 +16,14 @@ use tokio_util::sync::CancellationToken;
 use crate::config::GatewayConfig;
 use crate::http;
 use crate::metrics::{CONNECTIONS_OPEN, GaugeGuard};
-use crate::ports::Ports;
+use crate::ports::{Health, Ports};
 use deadline_io::DeadlineIo;
 
 /// Largest request head hyper buffers.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time that probes in flight get when the node begins to serve.
+const PROBE_GRACE: Duration = Duration::from_secs(1);
 /// Pause after a failed `accept` (out of file descriptors), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -47,13 +49,60 @@ pub async fn serve(
         .map(|t| tokio::spawn(t.watch(check, shutdown.clone())));
     let config = Arc::new(config);
     let router = http::router(Arc::clone(&config), ports, shutdown.clone());
+    let graceful = accept_until(&listener, tls, &router, &config, &shutdown).await;
+    drop(listener);
+    let grace = Duration::from_millis(config.shutdown_grace_ms);
+    if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
+        tracing::warn!("requests still in flight after the shutdown grace period");
+    }
+    if let Some(task) = reload {
+        let _ = task.await;
+    }
+    Ok(())
+}
+
+/// Serves probes alone on `listener` while the node is starting, and answers everything else with 503. Returns the
+/// listener once `until` is cancelled.
+///
+/// # Errors
+/// When the TLS files cannot be read.
+pub async fn serve_probes(
+    listener: TcpListener,
+    config: GatewayConfig,
+    health: Arc<dyn Health>,
+    until: CancellationToken,
+) -> std::io::Result<TcpListener> {
+    let tls = match &config.tls {
+        Some(files) => Some(tls::ReloadingTls::load(files.clone())?),
+        None => None,
+    };
+    let config = Arc::new(config);
+    let graceful = accept_until(&listener, tls, &http::starting(health), &config, &until).await;
+    // What is still open is a probe in flight.
+    if tokio::time::timeout(PROBE_GRACE, graceful.shutdown())
+        .await
+        .is_err()
+    {
+        tracing::debug!("a probe was still open when the node began to serve");
+    }
+    Ok(listener)
+}
+
+/// Accepts connections until `stop`; what is returned waits for those still open.
+async fn accept_until(
+    listener: &TcpListener,
+    tls: Option<Arc<tls::ReloadingTls>>,
+    router: &axum::Router,
+    config: &Arc<GatewayConfig>,
+    stop: &CancellationToken,
+) -> GracefulShutdown {
     let graceful = GracefulShutdown::new();
     let connections = Arc::new(Semaphore::new(config.connections_max));
     loop {
         let accepted = tokio::select! {
             biased;
-            () = shutdown.cancelled() => break,
-            accepted = accept(&listener, &connections) => accepted,
+            () = stop.cancelled() => return graceful,
+            accepted = accept(listener, &connections) => accepted,
         };
         let (stream, permit) = match accepted {
             Ok(accepted) => accepted,
@@ -66,7 +115,7 @@ pub async fn serve(
         };
         let connection = Connection {
             router: router.clone(),
-            config: Arc::clone(&config),
+            config: Arc::clone(config),
             watcher: graceful.watcher(),
         };
         let tls = tls.clone();
@@ -76,15 +125,6 @@ pub async fn serve(
             connection.run(stream, tls).await;
         });
     }
-    drop(listener);
-    let grace = Duration::from_millis(config.shutdown_grace_ms);
-    if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
-        tracing::warn!("requests still in flight after the shutdown grace period");
-    }
-    if let Some(task) = reload {
-        let _ = task.await;
-    }
-    Ok(())
 }
 
 async fn accept(

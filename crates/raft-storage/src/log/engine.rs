@@ -4,7 +4,7 @@ use super::file_system::{Watch, WatchedFileSystem};
 use super::group::{GroupLog, GroupShared};
 use super::raw::RawEngine;
 use super::tail::Tail;
-use super::writer::{Done, Job, Op, Write, Writer, panic_text};
+use super::writer::{Busy, Done, Job, Op, Write, Writer, panic_text};
 use super::{
     FatalHandler, KEY_COMMITTED, KEY_PURGED, KEY_VOTE, LogError, LogOptions, record, stopped, suspects,
 };
@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 /// Bytes that one permit of the queue stands for.
@@ -54,6 +55,7 @@ pub(super) struct EngineShared {
     stop: Arc<(Mutex<bool>, Condvar)>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     failed: Arc<AtomicBool>,
+    busy: Arc<Busy>,
 }
 
 impl LogEngine {
@@ -129,6 +131,12 @@ impl LogEngine {
         self.shared.suspects.any()
     }
 
+    /// How long the writer has been at one batch; zero while it waits for work.
+    #[must_use]
+    pub fn write_stalled_for(&self) -> Duration {
+        self.shared.busy.time()
+    }
+
     /// Replicas that hold old log files: snapshot them, then purge their logs.
     #[must_use]
     pub fn replicas_holding_old_files(&self) -> Vec<u64> {
@@ -196,12 +204,14 @@ impl EngineShared {
     ) -> io::Result<Arc<Self>> {
         let (jobs, receiver) = channel();
         let failed = Arc::new(AtomicBool::new(false));
+        let busy = Arc::new(Busy::default());
         let writer = Writer {
             engine: raw.clone(),
             jobs: receiver,
             batch_bytes_max: options.batch_bytes_max,
             fatal: fatal.clone(),
             failed: failed.clone(),
+            busy: busy.clone(),
         };
         let queue_permits = (options.queue_bytes_max / PERMIT_BYTES).clamp(1, u32::MAX as usize >> 3);
         let shared = Arc::new(Self {
@@ -217,6 +227,7 @@ impl EngineShared {
             stop: Arc::default(),
             threads: Mutex::default(),
             failed,
+            busy,
         });
         let thread = |name: &str| std::thread::Builder::new().name(name.into());
         let write = thread("baton-log").spawn(move || writer.run())?;

@@ -11,10 +11,10 @@ use protobuf::well_known_types::BytesValue;
 use raft_engine::{Command, LogBatch};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 /// Writes that share one sync.
@@ -68,6 +68,22 @@ pub(super) struct Writer {
     pub(super) batch_bytes_max: usize,
     pub(super) fatal: FatalHandler,
     pub(super) failed: Arc<AtomicBool>,
+    pub(super) busy: Arc<Busy>,
+}
+
+/// How long the writer has been at its current batch: a disk that never answers shows here and nowhere else.
+#[derive(Debug, Default)]
+pub(super) struct Busy(Mutex<Option<Instant>>);
+
+impl Busy {
+    fn set(&self, since: Option<Instant>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
+
+    pub(super) fn time(&self) -> Duration {
+        let since = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
 }
 
 impl Writer {
@@ -80,7 +96,9 @@ impl Writer {
             if self.failed.load(Ordering::Acquire) {
                 refuse(&mut batch);
             } else {
+                self.busy.set(Some(started));
                 self.write(&mut batch, started);
+                self.busy.set(None);
             }
             if stop {
                 break;
@@ -109,6 +127,7 @@ impl Writer {
 
     fn write(&self, batch: &mut Vec<Write>, started: Instant) {
         // The engine reports a failed sync by panicking.
+        let span = tracing::debug_span!("raft.append", items = batch.len()).entered();
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let mut engine_batch = LogBatch::with_capacity(batch.len());
             for write in batch.iter() {
@@ -131,6 +150,7 @@ impl Writer {
             (self.fatal)(&problem);
             return;
         }
+        drop(span);
         for write in batch.drain(..) {
             drop(write.permit);
             match write.done {

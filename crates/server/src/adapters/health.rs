@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A runtime that has not moved for this long is stuck and worth a restart.
+/// A thread that has not moved for this long is stuck and worth a restart.
 const STUCK_AFTER: Duration = Duration::from_secs(15);
 /// How often the runtime shows that it moves.
 const HEARTBEAT: Duration = Duration::from_millis(500);
@@ -92,15 +92,31 @@ impl NodeHealth {
     }
 }
 
+/// A thread that has not moved for `age`.
+fn moving(name: &'static str, age: Duration, what: &str) -> Check {
+    Check {
+        name,
+        ok: age < STUCK_AFTER,
+        detail: format!("{what} {} ms ago", age.as_millis()),
+    }
+}
+
 impl Health for NodeHealth {
     fn live(&self) -> Vec<Check> {
         let beat = Duration::from_millis(self.heartbeat_ms.load(Ordering::Acquire));
         let age = self.origin.elapsed().saturating_sub(beat);
-        vec![Check {
-            name: "runtime",
-            ok: age < STUCK_AFTER,
-            detail: format!("last heartbeat {} ms ago", age.as_millis()),
-        }]
+        let mut checks = vec![moving("runtime", age, "last heartbeat")];
+        // Before the groups run there is nothing to look at: a long recovery is no reason for a restart.
+        if let Some(handle) = self.handle.get() {
+            let beats = handle.heartbeats();
+            checks.push(moving("consensus", beats.consensus, "last heartbeat"));
+            checks.push(moving(
+                "log_writer",
+                beats.log_writer,
+                "at its current write since",
+            ));
+        }
+        checks
     }
 
     fn ready(&self) -> Vec<Check> {
@@ -222,6 +238,12 @@ mod tests {
 
     fn ok(checks: &[Check]) -> bool {
         checks.iter().all(|check| check.ok)
+    }
+
+    #[test]
+    fn a_thread_that_stands_still_is_not_live() {
+        assert!(moving("log_writer", Duration::from_secs(1), "since").ok);
+        assert!(!moving("log_writer", STUCK_AFTER, "since").ok);
     }
 
     #[test]

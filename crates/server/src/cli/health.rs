@@ -1,13 +1,15 @@
 //! `baton health`.
 
+use crate::client::raw;
 use crate::exit::Failure;
 use crate::output::Output;
 use clap::Args;
+use std::path::PathBuf;
 use std::time::Duration;
 
 #[derive(Debug, Args)]
 pub(super) struct HealthArgs {
-    /// Base URL of the node's client port (plain HTTP)
+    /// Base URL of the node's client port
     #[arg(
         long,
         env = "AXME_BASE_URL",
@@ -18,6 +20,9 @@ pub(super) struct HealthArgs {
     /// Probe to ask: livez, readyz or startupz
     #[arg(long, default_value = "readyz", value_parser = ["livez", "readyz", "startupz"])]
     probe: String,
+    /// Authority that signed the node's certificate (PEM), for https
+    #[arg(long, env = "BATON_HEALTH_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// Seconds to wait for the answer
     #[arg(long, default_value_t = 3, value_name = "SECONDS")]
     timeout: u64,
@@ -25,20 +30,20 @@ pub(super) struct HealthArgs {
 
 pub(super) async fn run(args: HealthArgs, out: Output) -> Result<(), Failure> {
     let url = format!("{}/{}?verbose", args.url.trim_end_matches('/'), args.probe);
-    let ask = async {
-        let response = reqwest::Client::builder()
-            .timeout(Duration::from_secs(args.timeout))
-            .build()?
-            .get(&url)
-            .send()
-            .await?;
-        let status = response.status();
-        anyhow::Ok((status, response.text().await?))
-    };
-    let (status, text) = ask
+    let tls = args
+        .ca
+        .as_deref()
+        .map(|ca| raw::tls(ca, None))
+        .transpose()
+        .map_err(|error| Failure::config(format!("--ca: {error:#}; name the authority's PEM file")))?;
+    let ask = raw::exchange(tls, "GET", &url, &[], "");
+    let answer = tokio::time::timeout(Duration::from_secs(args.timeout), ask)
         .await
-        .map_err(|error| Failure::failed(format!("{url} does not answer ({error}); is the node running?")))?;
-    if status.is_success() {
+        .unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {} s", args.timeout)));
+    let (status, text) = answer.map_err(|error| {
+        Failure::failed(format!("{url} does not answer ({error:#}); is the node running?"))
+    })?;
+    if status == 200 {
         out.line(text.trim_end());
         Ok(())
     } else {

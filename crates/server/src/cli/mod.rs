@@ -18,14 +18,16 @@ use clap::{Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(name = "baton", version, after_help = EXIT_CODES_HELP, max_term_width = 110)]
 pub struct Cli {
-    /// Form of results
+    /// Form of results: table for people, json for scripts (progress then goes to standard error)
     #[arg(
         long,
         short = 'o',
         global = true,
         value_enum,
+        value_name = "FORM",
         default_value = "table",
-        env = "BATON_OUTPUT"
+        env = "BATON_OUTPUT",
+        hide_possible_values = true
     )]
     output: Format,
     #[command(subcommand)]

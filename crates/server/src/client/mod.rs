@@ -1,6 +1,7 @@
 //! A small client of the AXP surface for demo, bench and probes: any node, retries, event streams.
 //! It knows nothing that another HTTP client could not know.
 
+pub mod raw;
 pub mod sse;
 
 use futures::StreamExt as _;

@@ -15,6 +15,7 @@ pub fn check(config: &Config) -> Result<(), Failure> {
     listener("peer", config.peer.listen, &config.peer.tls)?;
     listener("operator", config.operator.listen, &config.operator.tls)?;
     tls_files("client", &config.client.tls)?;
+    own_ports(config)?;
     cluster(config)?;
     if config.data_dir.as_os_str().is_empty() {
         return refuse("data_dir is empty; name a directory this node may write to");
@@ -110,6 +111,27 @@ fn tls_files(section: &str, tls: &Tls) -> Result<(), Failure> {
             ));
         }
     }
+    // Whether they hold what they should, before anything else happens.
+    crate::operator::tls::server_config(tls, section).map(drop)
+}
+
+/// One port cannot serve two purposes; 0 means a free one each.
+fn own_ports(config: &Config) -> Result<(), Failure> {
+    let ports = [
+        ("client.listen", config.client.listen),
+        ("peer.listen", config.peer.listen),
+        ("operator.listen", config.operator.listen),
+    ];
+    for (n, (key, address)) in ports.iter().enumerate() {
+        if let Some((other, _)) = ports[..n]
+            .iter()
+            .find(|(_, a)| a == address && address.port() != 0)
+        {
+            return refuse(format!(
+                "{other} and {key} are both {address}; give each its own port"
+            ));
+        }
+    }
     Ok(())
 }
 
@@ -162,6 +184,35 @@ mod tests {
             c.client.tls.key = Some(path.clone());
         });
         assert!(line.contains("/no/such/file"), "{line}");
+    }
+
+    #[test]
+    fn tls_files_must_hold_what_they_are_named_for() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "no pem").unwrap();
+        let path = file.path().to_path_buf();
+        let junk = Tls {
+            cert: Some(path.clone()),
+            key: Some(path.clone()),
+            ca: Some(path.clone()),
+        };
+        for (section, line) in [
+            ("client.tls", refused(|c| c.client.tls = junk.clone())),
+            ("peer.tls", refused(|c| c.peer.tls = junk.clone())),
+            ("operator.tls", refused(|c| c.operator.tls = junk.clone())),
+        ] {
+            assert!(
+                line.contains(section) && line.contains(&path.display().to_string()),
+                "{line}"
+            );
+            assert!(line.contains("baton certs generate"), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_three_ports_differ() {
+        let line = refused(|c| c.operator.listen = c.client.listen);
+        assert!(line.contains("client.listen and operator.listen"), "{line}");
     }
 
     #[test]

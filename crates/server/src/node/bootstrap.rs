@@ -47,7 +47,12 @@ fn prepare(config: &Config) -> Result<Prepared, Failure> {
     } else {
         "http"
     };
-    let base_url = format!("{scheme}://{}", config.client.listen);
+    let mut reach = config.client.listen;
+    if reach.ip().is_unspecified() {
+        // Listens everywhere; a client on this machine needs an address to dial.
+        reach.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    let base_url = format!("{scheme}://{reach}");
     let kept = config.data_dir.join(CREDENTIALS_FILE);
     let env = config.data_dir.join(CLIENT_ENV_FILE);
     let found = match &config.cluster.bootstrap_credentials {

@@ -5,13 +5,14 @@ mod leaders;
 
 use crate::adapters::{ConsensusNetwork, ConsensusPorts, DispatchStreams, HubFeed, NodeHealth};
 use crate::config::{Config, Tls};
-use crate::exit::Failure;
+use crate::exit::{ExitCode, Failure};
 use crate::operator::{self, Operator};
 use crate::telemetry::{self, Telemetry};
 use baton_consensus::{ConsensusConfig, ConsensusHandle, Node, PeerTls, StartError};
 use baton_delivery::{AgentHub, DeliverySettings, Dispatcher};
 use baton_gateway::ports::Ports;
 use baton_gateway::{GatewayConfig, TlsFiles};
+use baton_raft_storage::DataDir;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +41,10 @@ pub fn run(config: Config, exit_on_stdin_eof: bool) -> Result<(), Failure> {
     let result = runtime.block_on(async {
         let telemetry = telemetry::init(&config)?;
         let result = Box::pin(live(config, exit_on_stdin_eof)).await;
-        if let Err(failure) = &result {
+        // Everything else was refused before the node did anything; the command line prints that one line.
+        if let Err(failure) = &result
+            && failure.code == ExitCode::Fatal
+        {
             tracing::error!(code = failure.code as u8, "{failure}");
         }
         flush(telemetry).await;
@@ -58,18 +62,30 @@ async fn flush(telemetry: Telemetry) {
 }
 
 async fn live(config: Config, exit_on_stdin_eof: bool) -> Result<(), Failure> {
-    tracing::info!(
-        name = config.name,
-        version = env!("CARGO_PKG_VERSION"),
-        "starting"
-    );
     tracing::debug!(config = %config.to_toml().replace('\n', "; "), "effective configuration");
     let metrics = telemetry::install_metrics()?;
     tokio::spawn(telemetry::keep_metrics(metrics.clone()));
 
     let client = bind("client.listen", config.client.listen).await?;
     let operator_listener = bind("operator.listen", config.operator.listen).await?;
+    if config.cluster.peers.len() > 1 {
+        // Let go of at once: consensus opens it behind the data directory, which a taken port must not touch.
+        drop(bind("peer.listen", config.peer.listen).await?);
+    }
     let operator_tls = operator::tls::server_config(&config.operator.tls, "operator")?;
+    let (fatal, mut failed) = mpsc::channel(1);
+    let consensus = consensus_config(&config, fatal)?;
+    // Locked and checked before the first line of the log, so that a refusal is the only line.
+    drop(DataDir::open(&config.data_dir).map_err(|reason| Failure::config(reason.to_string()))?);
+    tracing::info!(
+        name = config.name,
+        version = env!("CARGO_PKG_VERSION"),
+        client = %config.client.listen,
+        peer = %config.peer.listen,
+        operator = %config.operator.listen,
+        data_dir = %config.data_dir.display(),
+        "starting"
+    );
     let health = Arc::new(NodeHealth::new(config.name.clone()));
     let beating = Arc::clone(&health);
     tokio::spawn(async move { beating.beat().await });
@@ -87,10 +103,10 @@ async fn live(config: Config, exit_on_stdin_eof: bool) -> Result<(), Failure> {
     ));
     let _end = end.drop_guard();
 
-    let (fatal, mut failed) = mpsc::channel(1);
+    let starting = StartingGateway::start(client, &config, health.clone());
     let mut stop = Box::pin(asked_to_stop(exit_on_stdin_eof));
     let handle = tokio::select! {
-        started = start_consensus(&config, fatal) => started?,
+        started = start_consensus(&config, consensus) => started?,
         reason = &mut stop => {
             tracing::info!(reason, "stopped before the node was up");
             return Ok(());
@@ -98,15 +114,8 @@ async fn live(config: Config, exit_on_stdin_eof: bool) -> Result<(), Failure> {
         Some(failure) = failed.recv() => return Err(failure),
     };
     health.started(handle.clone());
-    tracing::info!(node_id = handle.node_id(), "recovered");
-
-    let services = Services::start(&config, &handle, &health, client);
-    tracing::info!(
-        client = %config.client.listen,
-        peer = %config.peer.listen,
-        operator = %config.operator.listen,
-        "serving"
-    );
+    let services = Services::start(&config, &handle, &health, starting.end().await?);
+    tracing::info!(node_id = handle.node_id(), "serving");
     tokio::select! {
         reason = &mut stop => tracing::info!(reason, "shutting down"),
         // Nothing may be promised any more: no hand-over, no flush of what can no longer be trusted.
@@ -135,7 +144,7 @@ async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
     })
 }
 
-async fn start_consensus(config: &Config, fatal: mpsc::Sender<Failure>) -> Result<ConsensusHandle, Failure> {
+fn consensus_config(config: &Config, fatal: mpsc::Sender<Failure>) -> Result<ConsensusConfig, Failure> {
     let tls = peer_tls(&config.peer.tls);
     let on_fatal = Arc::new(move |reason: &str| {
         // The first one decides; the node is on its way out when the channel is full.
@@ -153,14 +162,17 @@ async fn start_consensus(config: &Config, fatal: mpsc::Sender<Failure>) -> Resul
         on_fatal,
     )
     .map_err(|error| Failure::config(format!("peer.tls: {error}; correct the files")))?;
-    let consensus = ConsensusConfig {
+    Ok(ConsensusConfig {
         peer_listen: Some(config.peer.listen.to_string()),
         client_address: config.client.listen.to_string(),
         name: config.name.clone(),
         shard_groups: config.cluster.shard_groups,
         table_memory_bytes: config.storage.table_memory_bytes,
         ..consensus
-    };
+    })
+}
+
+async fn start_consensus(config: &Config, consensus: ConsensusConfig) -> Result<ConsensusHandle, Failure> {
     Box::pin(Node::start(consensus))
         .await
         .map_err(|error| match error {
@@ -182,6 +194,32 @@ fn peer_tls(tls: &Tls) -> Option<PeerTls> {
             ca: ca.clone(),
         }),
         _ => None,
+    }
+}
+
+/// Answers probes on the client port until the node serves on it.
+struct StartingGateway {
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<std::io::Result<TcpListener>>,
+}
+
+impl StartingGateway {
+    fn start(listener: TcpListener, config: &Config, health: Arc<NodeHealth>) -> Self {
+        let stop = CancellationToken::new();
+        let serving = baton_gateway::serve_probes(listener, gateway_config(config), health, stop.clone());
+        Self {
+            task: tokio::spawn(serving),
+            stop,
+        }
+    }
+
+    async fn end(self) -> Result<TcpListener, Failure> {
+        self.stop.cancel();
+        match self.task.await {
+            Ok(Ok(listener)) => Ok(listener),
+            Ok(Err(error)) => Err(Failure::config(format!("client.tls: {error}; correct the files"))),
+            Err(error) => Err(Failure::fatal(format!("the client port ended: {error}"))),
+        }
     }
 }
 

@@ -17,7 +17,11 @@ pub fn server_config(tls: &Tls, section: &str) -> Result<Option<Arc<rustls::Serv
     let (Some(cert), Some(key)) = (&tls.cert, &tls.key) else {
         return Ok(None);
     };
-    let bad = |what: String| Failure::config(format!("{section}.tls: {what}"));
+    let bad = |what: String| {
+        Failure::config(format!(
+            "{section}.tls: {what}; correct the file (`baton certs generate` makes a set)"
+        ))
+    };
     let chain = certificates(cert).map_err(bad)?;
     let key_der = PrivateKeyDer::from_pem_file(key)
         .map_err(|error| bad(format!("{} holds no private key ({error})", key.display())))?;
