@@ -172,7 +172,6 @@ fn server(args: &[&str]) -> Output {
     let mut child = std::process::Command::new(program())
         .arg("server")
         .args(args)
-        .env("BATON_LOG_FILTER", "off")
         .stdin(std::process::Stdio::null())
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped())
