@@ -130,6 +130,14 @@ async fn three_nodes_lose_the_leader_and_nothing_else() {
         assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>());
 
         assert!(cluster.stop().await.is_empty(), "every node must stop by itself");
+
+        // Node 2's directory under node 1's configuration.
+        let layout = cluster.layout();
+        std::fs::rename(layout.data_dir(1), dir.path().join("aside")).unwrap();
+        std::fs::rename(layout.data_dir(2), layout.data_dir(1)).unwrap();
+        let refused = server(&["--config", layout.config(1).to_str().unwrap()]);
+        assert_eq!(refused.status.code(), Some(78));
+        assert_one_line(&refused, "belongs to node 2");
     };
     tokio::time::timeout(TEST_TIME_MAX, test).await.unwrap();
 }

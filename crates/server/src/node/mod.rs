@@ -64,6 +64,7 @@ async fn flush(telemetry: Telemetry) {
 async fn live(config: Config, exit_on_stdin_eof: bool) -> Result<(), Failure> {
     tracing::debug!(config = %config.to_toml().replace('\n', "; "), "effective configuration");
     let metrics = telemetry::install_metrics()?;
+    baton_raft_storage::metrics::describe();
     tokio::spawn(telemetry::keep_metrics(metrics.clone()));
 
     let client = bind("client.listen", config.client.listen).await?;
@@ -176,7 +177,7 @@ async fn start_consensus(config: &Config, consensus: ConsensusConfig) -> Result<
     Box::pin(Node::start(consensus))
         .await
         .map_err(|error| match error {
-            StartError::Config(reason) => Failure::config(format!("cluster settings: {reason}")),
+            StartError::Config(reason) => Failure::config(reason),
             StartError::DataDir(reason) => Failure::config(reason.to_string()),
             StartError::Listen(reason) => Failure::failed(format!(
                 "cannot listen on {}: {reason}; stop what uses this port or set peer.listen to another one",
