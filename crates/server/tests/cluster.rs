@@ -1,5 +1,7 @@
 //! Real processes through the launcher: what a person with a terminal would see.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
 use baton_server::client::Api;
 use baton_server::cluster::{Cluster, LaunchOptions};
 use reqwest::Method;
