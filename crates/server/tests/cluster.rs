@@ -31,7 +31,7 @@ fn options(dir: &Path, nodes: usize) -> LaunchOptions {
 }
 
 async fn start(options: LaunchOptions) -> Cluster {
-    Cluster::start(options, &|line| println!("{line}")).await.unwrap()
+    Cluster::start(options, &|line| eprintln!("{line}")).await.unwrap()
 }
 
 async fn submit(api: &Api, to: &str, key: &str) -> String {
