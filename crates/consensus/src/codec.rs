@@ -30,16 +30,36 @@ pub(crate) fn append_to_pb(request: AppendEntriesRequest<TypeConfig>) -> pb::Pee
 }
 
 pub(crate) fn append_from_pb(frame: pb::PeerAppend) -> Result<AppendEntriesRequest<TypeConfig>, Malformed> {
-    Ok(AppendEntriesRequest {
+    let request = AppendEntriesRequest {
         vote: vote_from_pb(&frame.vote.ok_or(Malformed("append without vote"))?),
         prev_log_id: opt_id(frame.prev_log_id.as_ref()),
         entries: frame
             .entries
             .into_iter()
             .map(entry_from_pb)
-            .collect::<Result<_, _>>()?,
+            .collect::<Result<Vec<_>, _>>()?,
         leader_commit: opt_id(frame.leader_commit.as_ref()),
-    })
+    };
+    check_order(&request)?;
+    Ok(request)
+}
+
+/// Raft takes for granted that the entries follow `prev_log_id` without a hole and do not come from a later term
+/// than the vote; one frame that breaks this would end the group.
+fn check_order(request: &AppendEntriesRequest<TypeConfig>) -> Result<(), Malformed> {
+    let mut before = request.prev_log_id;
+    for entry in &request.entries {
+        let id = entry.log_id;
+        let next = before.map_or(Some(0), |id| id.index.checked_add(1));
+        if next != Some(id.index) || before.is_some_and(|b| b.leader_id > id.leader_id) {
+            return Err(Malformed("entries do not follow each other"));
+        }
+        before = Some(id);
+    }
+    if before.is_some_and(|id| id.leader_id.term > request.vote.leader_id.term || id.index == u64::MAX) {
+        return Err(Malformed("entries of a later term than the vote"));
+    }
+    Ok(())
 }
 
 fn entry_to_pb(entry: Entry) -> pb::PeerEntry {
@@ -198,4 +218,48 @@ pub(crate) fn transfer_response_from_pb(
         }),
         Outcome::Unspecified => return Err(Malformed("transfer reply without outcome")),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(term: u64, prev: Option<(u64, u64)>, ids: &[(u64, u64)]) -> pb::PeerAppend {
+        let id = |(term, index)| pb::LogId { term, index };
+        pb::PeerAppend {
+            vote: Some(pb::Vote {
+                term,
+                replica_id: 1,
+                committed: true,
+            }),
+            prev_log_id: prev.map(id),
+            entries: ids
+                .iter()
+                .map(|at| pb::PeerEntry {
+                    log_id: Some(id(*at)),
+                    payload: Some(pb::peer_entry::Payload::Blank(pb::PeerBlank {})),
+                })
+                .collect(),
+            leader_commit: None,
+        }
+    }
+
+    #[test]
+    fn only_entries_in_order_reach_raft() {
+        assert!(append_from_pb(frame(3, None, &[(0, 0), (1, 1)])).is_ok());
+        assert!(append_from_pb(frame(3, Some((2, 7)), &[(2, 8), (3, 9)])).is_ok());
+        assert!(append_from_pb(frame(3, Some((2, 7)), &[])).is_ok());
+        let broken = [
+            frame(3, None, &[(1, 1)]),
+            frame(3, Some((2, 7)), &[(2, 9)]),
+            frame(3, Some((2, 7)), &[(2, 8), (2, 8)]),
+            frame(3, Some((2, 7)), &[(1, 8)]),
+            frame(3, Some((2, 7)), &[(4, 8)]),
+            frame(3, Some((2, u64::MAX)), &[(2, 0)]),
+            frame(3, Some((2, u64::MAX)), &[]),
+        ];
+        for frame in broken {
+            assert!(append_from_pb(frame.clone()).is_err(), "{frame:?}");
+        }
+    }
 }

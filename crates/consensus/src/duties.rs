@@ -150,18 +150,27 @@ async fn snapshots(core: Arc<Core>) {
                 .current()
                 .map_or(0, |file| file.len_bytes());
             let due = group.log.log_bytes() >= core.config.snapshot_log_bytes_min.max(last / 2);
-            if due || holding.contains(&group.replica_id) {
-                snapshot(&core, group).await;
+            let holding = holding.contains(&group.replica_id);
+            if due || holding {
+                snapshot(&core, group, holding).await;
             }
         }
     }
 }
 
-async fn snapshot(core: &Core, group: &Group) {
+/// Takes a snapshot and purges the log behind it, wholly where it keeps old files alive.
+async fn snapshot(core: &Core, group: &Group, holding: bool) {
     let mut metrics = group.raft.data_metrics();
     let now = metrics.borrow_watched().clone();
     let (applied, before) = (now.last_applied, now.snapshot);
-    if applied <= before || group.raft.trigger().snapshot().await.is_err() {
+    if applied <= before {
+        if let Some(id) = before.filter(|_| holding) {
+            // A stopped group is the supervisor's business, here and below.
+            let _ = group.raft.trigger().purge_log(id.index).await;
+        }
+        return;
+    }
+    if group.raft.trigger().snapshot().await.is_err() {
         return;
     }
     tracing::info!(group_id = %group.id, log_bytes = group.log.log_bytes(), "snapshot started");
@@ -181,9 +190,9 @@ async fn snapshot(core: &Core, group: &Group) {
             .saturating_sub(now.purged.map_or(0, |id| id.index))
             .max(1);
         let entry_bytes = (log_bytes / entries).max(1);
-        let keep =
+        let kept =
             (core.config.snapshot_log_bytes_min / BYTES_KEPT_SHARE / entry_bytes).min(ENTRIES_KEPT_MAX);
-        // A stopped group is the supervisor's business.
+        let keep = if holding { 0 } else { kept };
         let _ = group
             .raft
             .trigger()

@@ -176,3 +176,27 @@ async fn groups_that_hold_old_files_are_named_until_they_are_purged() {
         .sum();
     assert!(size < 2 << 20, "4 MB were written, {size} bytes are kept");
 }
+
+#[tokio::test]
+async fn the_size_of_the_log_is_known_after_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = LogEngine::open(dir.path(), small_log()).unwrap();
+    let mut log = group(&engine, 1);
+    for index in 0..200 {
+        let big = entry(log_id(1, index), "x".repeat(1_000));
+        append(&mut log, vec![big]).await.unwrap();
+    }
+    let before = log.log_bytes();
+    assert!(before >= 200_000);
+    engine.close();
+    drop((engine, log));
+    let engine = LogEngine::open(dir.path(), small_log()).unwrap();
+    let mut log = group(&engine, 1);
+    let after = log.log_bytes();
+    assert!(
+        before.abs_diff(after) < before / 10,
+        "{before} before, {after} after"
+    );
+    log.purge(log_id(1, 199)).await.unwrap();
+    assert_eq!(log.log_bytes(), 0);
+}

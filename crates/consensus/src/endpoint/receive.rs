@@ -55,6 +55,10 @@ pub(super) async fn snapshot(
         .as_ref()
         .map(log_id_from_pb)
         .ok_or_else(|| broken("no log id"))?;
+    if last.leader_id.term > vote.leader_id.term {
+        // Raft asserts this.
+        return Err(broken("its log id is of a later term than the vote"));
+    }
     let receiver = group
         .tables
         .snapshots()

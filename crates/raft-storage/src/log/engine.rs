@@ -3,7 +3,7 @@
 use super::file_system::{Watch, WatchedFileSystem};
 use super::group::{GroupLog, GroupShared};
 use super::raw::RawEngine;
-use super::tail::Tail;
+use super::tail::{Tail, entry_bytes};
 use super::writer::{Busy, Done, Job, Op, Write, Writer, panic_text};
 use super::{
     FatalHandler, KEY_COMMITTED, KEY_PURGED, KEY_VOTE, LogError, LogOptions, record, stopped, suspects,
@@ -29,6 +29,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 /// Bytes that one permit of the queue stands for.
 const PERMIT_BYTES: usize = 1_024;
+/// Entries at each end of a log that are read to estimate its size.
+const SAMPLED_ENTRIES: u64 = 16;
+const SAMPLED_BYTES_MAX: usize = 256 << 10;
 
 /// The node's log engine; one per node, shared by all groups. Cheap to clone.
 #[derive(Clone)]
@@ -269,6 +272,7 @@ impl EngineShared {
         let committed = stored_id(KEY_COMMITTED, "committed log id")?;
         let mut last = purged;
         let mut begin = 0;
+        let mut bytes = 0;
         if let (Some(first), Some(end)) = (self.raw.first_index(replica), self.raw.last_index(replica)) {
             let start = purged.map_or(0, |p| p.index + 1);
             if end >= start {
@@ -284,6 +288,7 @@ impl EngineShared {
                     .map_err(io::Error::other)?;
                 let record = read.into_iter().next().ok_or_else(stopped)?;
                 last = Some(record::decode(record)?.log_id);
+                bytes = self.estimated_bytes(replica, first.max(start), end + 1)?;
             }
         }
         // A committed id may ride in a batch whose entries were cut; it cannot lie behind the log.
@@ -294,7 +299,23 @@ impl EngineShared {
             purged,
             last,
             begin,
+            bytes,
         ))
+    }
+
+    /// Bytes of `[start, end)`, judged by the entries at both ends: reading all would make every start slow.
+    fn estimated_bytes(&self, replica: u64, start: u64, end: u64) -> io::Result<u64> {
+        let mut sum = 0;
+        let mut count = 0;
+        for from in [start, end.saturating_sub(SAMPLED_ENTRIES).max(start)] {
+            let to = end.min(from + SAMPLED_ENTRIES);
+            let records = self.raw.fetch(replica, from, to, Some(SAMPLED_BYTES_MAX));
+            for record in records.map_err(io::Error::other)? {
+                sum += entry_bytes(&record::decode(record)?) as u64;
+                count += 1;
+            }
+        }
+        Ok(sum / count.max(1) * (end - start))
     }
 
     pub(super) fn raw(&self) -> &dyn RawEngine {

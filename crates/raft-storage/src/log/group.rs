@@ -108,7 +108,7 @@ impl GroupLog {
         self.shared.tail().last()
     }
 
-    /// Approximate bytes of log since the last purge (or the start of the process); input of the snapshot policy.
+    /// Approximate bytes of log since the last purge, also after a restart; input of the snapshot policy.
     #[must_use]
     pub fn log_bytes(&self) -> u64 {
         self.shared.tail().bytes_since_purge()

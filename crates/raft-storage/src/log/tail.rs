@@ -43,6 +43,7 @@ impl Tail {
         purged: Option<LogId>,
         last: Option<LogId>,
         start: u64,
+        bytes_since_purge: u64,
     ) -> Self {
         Self {
             vote,
@@ -50,6 +51,7 @@ impl Tail {
             purged,
             last,
             start,
+            bytes_since_purge,
             disk_high: last.map(|id| id.index),
             ..Self::default()
         }
@@ -259,7 +261,7 @@ mod tests {
 
     #[test]
     fn purging_everything_also_covers_what_a_truncation_left_on_disk() {
-        let mut tail = Tail::recovered(None, None, None, Some(log_id(1, 10)), 0);
+        let mut tail = Tail::recovered(None, None, None, Some(log_id(1, 10)), 0, 0);
         tail.truncate(Some(log_id(1, 5)));
         assert_eq!(tail.purge(log_id(3, 7)), 11);
         assert_eq!(tail.last(), Some(log_id(3, 7)));
