@@ -17,6 +17,12 @@ pub mod ports;
 mod server;
 mod service;
 
+/// Patterns of every route of the surface, in the router's notation.
+#[must_use]
+pub fn route_patterns() -> Vec<&'static str> {
+    http::route_patterns()
+}
+
 pub use config::{GatewayConfig, TlsFiles};
 pub use ports::Ports;
 pub use server::{serve, serve_probes};

@@ -59,10 +59,11 @@ impl DataDir {
         let name = || dir.display().to_string();
         let io_error = |source| DataDirError::Io { dir: name(), source };
         fs::create_dir_all(dir).map_err(io_error)?;
-        // Before anything is written into a directory that is not ours.
-        refuse_foreign(dir)?;
-        // Read again under the lock; this first look keeps a refused directory as it is.
-        read_stamp(dir)?;
+        // Before anything is written into a directory that is not ours; read again under the lock. A stamped one is
+        // ours whatever its operator or the node itself keeps beside.
+        if read_stamp(dir)?.is_none() {
+            refuse_foreign(dir)?;
+        }
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -271,6 +272,16 @@ mod tests {
         fs::write(dir.path().join("thesis.tex"), "x").unwrap();
         assert!(error_of(dir.path()).contains("thesis.tex"));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_stamped_directory_may_hold_other_files_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut open = DataDir::open(dir.path()).unwrap();
+        open.write_stamp(stamp()).unwrap();
+        drop(open);
+        fs::write(dir.path().join("client.env"), "x").unwrap();
+        DataDir::open(dir.path()).unwrap();
     }
 
     #[test]

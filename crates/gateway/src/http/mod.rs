@@ -122,6 +122,11 @@ pub(crate) fn router(config: Arc<GatewayConfig>, ports: Ports, shutdown: Cancell
         .with_state(app)
 }
 
+/// Patterns of every route, as the router is built from them.
+pub(crate) fn route_patterns() -> Vec<&'static str> {
+    routes().into_iter().map(|(pattern, _)| pattern).collect()
+}
+
 fn routes() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
     vec![
         ("/health", get(health::health)),
