@@ -16,6 +16,8 @@ const TEST_TIME_MAX: Duration = Duration::from_secs(55);
 const PATIENCE: Duration = Duration::from_secs(25);
 const PAUSE: Duration = Duration::from_millis(50);
 const NODES: usize = 3;
+/// Lines of each node's log that a failed test shows.
+const LAST_WORDS_LINES: usize = 15;
 
 fn baton() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_baton"));
@@ -50,6 +52,12 @@ struct Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
+        for n in (1..=NODES).filter(|_| std::thread::panicking()) {
+            let log = std::fs::read_to_string(self.file(&format!("log-{n}"))).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            let last = &lines[lines.len().saturating_sub(LAST_WORDS_LINES)..];
+            eprintln!("node {n} said last:\n{}", last.join("\n"));
+        }
         for node in self.nodes.iter_mut().flatten() {
             let _ = node.kill();
             let _ = node.wait();
@@ -280,10 +288,10 @@ async fn three_nodes_over_tls_survive_a_kill_and_refuse_strangers() {
                 .done(k, &key, "POST", "/v1/intents", Some(&job("tls-agent")))
                 .await;
         }
-        cluster.start_node(2);
-        cluster.wait_ready(2).await;
+        cluster.start_node(0);
+        cluster.wait_ready(0).await;
         cluster
-            .done(2, &key, "GET", &format!("/v1/intents/{id}"), None)
+            .done(0, &key, "GET", &format!("/v1/intents/{id}"), None)
             .await;
 
         reloads_its_certificate(&cluster).await;
