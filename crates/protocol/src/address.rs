@@ -28,7 +28,7 @@ pub enum Address {
         workspace: String,
         name: String,
     },
-    /// A single segment: a name in the caller's own workspace.
+    /// A single segment: a name in the caller's own workspace, in lower case.
     Bare(String),
     /// The internal runtime, in any of its spellings.
     AgentCore,
@@ -71,7 +71,8 @@ impl Address {
         let segments: Vec<&str> = rest.split('/').collect();
         Ok(match segments.as_slice() {
             [AGENT_CORE] | [_, _, AGENT_CORE] => Self::AgentCore,
-            [name] if is_sa_name(name) => Self::Bare((*name).to_owned()),
+            // Accounts may be named in capitals; their addresses are not.
+            [name] if is_sa_name(&name.to_ascii_lowercase()) => Self::Bare(name.to_ascii_lowercase()),
             [org, workspace, name] if is_slug(org) && is_slug(workspace) && is_sa_name(name) => {
                 Self::Canonical {
                     org: (*org).to_owned(),
@@ -138,7 +139,7 @@ pub fn is_agent_core(agent: &AgentRef) -> bool {
 /// name in lower case with every other character turned into `-`.
 ///
 /// # Errors
-/// `InvalidArgument` when nothing usable is left.
+/// `InvalidArgument` when nothing usable is left, or the name of the internal runtime.
 pub fn sa_name_from(name: &str) -> Result<String, ServiceError> {
     let last = name
         .strip_prefix(SCHEME)
@@ -159,6 +160,12 @@ pub fn sa_name_from(name: &str) -> Result<String, ServiceError> {
     let trimmed = cleaned
         .trim_matches(|c: char| !c.is_ascii_alphanumeric())
         .to_owned();
+    if trimmed == AGENT_CORE {
+        return Err(ServiceError::new(
+            ErrorCode::InvalidArgument,
+            "name agent_core is reserved for the internal runtime; choose another one",
+        ));
+    }
     if is_sa_name(&trimmed) {
         Ok(trimmed)
     } else {
@@ -236,7 +243,7 @@ mod tests {
         assert_eq!(agent.key, "w1|agent://conformance/receiver");
         assert_eq!(resolved("conformance/receiver").key, agent.key);
         assert_eq!(resolved("initiator://someone").address, "initiator://someone");
-        assert_eq!(resolved("Some_Agent").key, "w1|agent://Some_Agent");
+        assert_eq!(resolved("söme-agent").key, "w1|agent://söme-agent");
     }
 
     #[test]
@@ -264,6 +271,34 @@ mod tests {
             "payment-service-demo"
         );
         assert!(sa_name_from("!").is_err());
+        // Its keys would act as the internal runtime.
+        for reserved in [
+            "agent_core",
+            "Agent_Core",
+            "agent://acme/prod/agent_core",
+            "agent_core!",
+        ] {
+            assert!(sa_name_from(reserved).is_err(), "{reserved}");
+        }
+    }
+
+    #[test]
+    fn an_account_is_found_under_the_name_it_was_given() {
+        let scope = scope();
+        for name in ["UPPER-Case", "Payment_Service.2", "worker"] {
+            let account = canonical(
+                &scope.org_slug,
+                &scope.workspace_slug,
+                &sa_name_from(name).unwrap(),
+            );
+            for text in [name.to_owned(), format!("agent://{name}")] {
+                assert_eq!(
+                    Address::parse(&text).unwrap().resolve(&scope).key,
+                    account,
+                    "{text}"
+                );
+            }
+        }
     }
 
     proptest! {

@@ -142,9 +142,10 @@ fn decode_patch(body: &JsonObject) -> Result<AccountPatch, ServiceError> {
 
 pub(super) fn delivery_mode(body: &JsonObject) -> Result<Option<String>, ServiceError> {
     match body.text("delivery_mode", 32)? {
-        Some(mode) if !MODES.contains(&mode.as_str()) => Err(invalid(
-            "delivery_mode must be stream, poll, http, inbox or internal",
-        )),
+        Some(mode) if !MODES.contains(&mode.as_str()) => Err(invalid(format!(
+            "{} must be stream, poll, http, inbox or internal",
+            body.field("delivery_mode")
+        ))),
         mode => Ok(mode),
     }
 }
@@ -152,7 +153,8 @@ pub(super) fn delivery_mode(body: &JsonObject) -> Result<Option<String>, Service
 pub(super) fn callback_url(body: &JsonObject) -> Result<Option<String>, ServiceError> {
     match body.text("callback_url", URL_CHARS_MAX)? {
         Some(url) if !(url.starts_with("http://") || url.starts_with("https://")) => {
-            Err(invalid("callback_url must start with http:// or https://"))
+            let field = body.field("callback_url");
+            Err(invalid(format!("{field} must start with http:// or https://")))
         }
         url => Ok(url),
     }

@@ -14,6 +14,8 @@ pub(crate) enum AgentResource {
     Intents,
     /// Deliveries as an event stream.
     Stream,
+    /// Access policies, which this version does not serve.
+    Later,
 }
 
 impl AgentResource {
@@ -23,6 +25,7 @@ impl AgentResource {
             Self::Entry => "/v1/agents/{address}",
             Self::Intents => "/v1/agents/{address}/intents",
             Self::Stream => "/v1/agents/{address}/intents/stream",
+            Self::Later => "other",
         }
     }
 }
@@ -38,6 +41,8 @@ pub(crate) fn parse_agent_path(rest: &str) -> Result<(String, AgentResource), Se
     for (suffix, resource) in [
         ("/intents/stream", AgentResource::Stream),
         ("/intents", AgentResource::Intents),
+        ("/policy", AgentResource::Later),
+        ("/receive-override", AgentResource::Later),
     ] {
         if let Some(address) = path.strip_suffix(suffix)
             && !address.is_empty()
@@ -86,5 +91,7 @@ mod tests {
             ("agent://conformance/receiver".into(), AgentResource::Stream)
         );
         assert!(parse_agent_path("%ff/intents").is_err());
+        assert_eq!(parse("worker/policy").1, AgentResource::Later);
+        assert_eq!(parse("policy").1, AgentResource::Entry);
     }
 }

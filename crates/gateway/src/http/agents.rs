@@ -44,6 +44,7 @@ pub(super) async fn by_path(State(app): State<Arc<App>>, call: Call) -> Result<R
         AgentResource::Entry => entry(&app, &address, &call).await,
         AgentResource::Intents => poll(&app, &address, &call).await,
         AgentResource::Stream => stream::agent_stream(app, &address, call).await,
+        AgentResource::Later => Err(super::later(State(app), call).await),
     }
 }
 

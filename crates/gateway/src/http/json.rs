@@ -24,12 +24,13 @@ impl JsonObject {
     /// Reads a request body. An empty one is an empty object.
     ///
     /// # Errors
-    /// `BadRequest` when it is not JSON, `InvalidArgument` when it is nested too deeply or not an object.
+    /// `BadRequest` when it is not JSON or a string in it is no text, `InvalidArgument` when it is nested too deeply or not an object.
     pub(crate) fn parse(body: &[u8]) -> Result<Self, ServiceError> {
         if body.iter().all(u8::is_ascii_whitespace) {
             return Ok(Self::default());
         }
         check_depth(body)?;
+        check_text(body)?;
         if body.trim_ascii_start().first() != Some(&b'{') {
             let valid: Result<&RawValue, _> = serde_json::from_slice(body);
             valid.map_err(|e| bad_json(&e))?;
@@ -290,6 +291,35 @@ fn check_depth(body: &[u8]) -> Result<(), ServiceError> {
     Ok(())
 }
 
+/// Refuses halves of surrogate pairs. They are legal JSON but no text: stored, one would break every strict reader of
+/// the intent and of the stream it is in.
+fn check_text(body: &[u8]) -> Result<(), ServiceError> {
+    let unit = |at: usize| {
+        let digits = body.get(at..at + 6)?.strip_prefix(b"\\u")?;
+        u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    };
+    let mut at = 0;
+    while let Some(found) = body[at..].iter().position(|&byte| byte == b'\\') {
+        at += found;
+        at += match unit(at) {
+            Some(0xd800..=0xdbff) if matches!(unit(at + 6), Some(0xdc00..=0xdfff)) => 12,
+            Some(0xd800..=0xdfff) => {
+                return Err(ServiceError::new(
+                    ErrorCode::BadRequest,
+                    "a string in the body holds half of a surrogate pair; send valid Unicode",
+                ));
+            }
+            Some(_) => 6,
+            // Another escape: whatever follows the backslash belongs to it.
+            None => 2,
+        };
+        if at >= body.len() {
+            break;
+        }
+    }
+    Ok(())
+}
+
 fn bad_json(error: &serde_json::Error) -> ServiceError {
     ServiceError::new(
         ErrorCode::BadRequest,
@@ -388,6 +418,29 @@ mod tests {
         assert_eq!(error.code, ErrorCode::InvalidArgument);
         let text = format!("{{\"a\":\"\\\"{}\"}}", "[".repeat(500));
         assert!(JsonObject::parse(text.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn halves_of_surrogate_pairs_are_refused_wherever_they_are() {
+        for body in [
+            r#"{"a":"\ud800"}"#,
+            r#"{"a":"\udc00"}"#,
+            r#"{"a":"\ud83d\ud83d\ude00"}"#,
+            r#"{"a":"\ud83d-\ude00"}"#,
+            r#"{"\uDFFF":1}"#,
+            r#"{"a":"\\\ud800"}"#,
+        ] {
+            let error = JsonObject::parse(body.as_bytes()).unwrap_err();
+            assert_eq!(error.code, ErrorCode::BadRequest, "{body}");
+            assert!(error.message.contains("surrogate"), "{body}: {error}");
+        }
+        for body in [
+            r#"{"a":"\ud83d\ude00 \u00e9\u0000\n"}"#,
+            r#"{"a":"\\ud800"}"#,
+            r#"{"a":"C:\\"}"#,
+        ] {
+            assert!(JsonObject::parse(body.as_bytes()).is_ok(), "{body}");
+        }
     }
 
     #[test]

@@ -222,6 +222,9 @@ async fn unknown(
     request: axum::extract::Request,
 ) -> ApiError {
     let path = uri.path();
+    if path.ends_with('/') {
+        return not_found("no such path on this server; try it without the slash at the end");
+    }
     let known = LATER_FAMILIES.iter().any(|family| {
         path.strip_prefix(family)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

@@ -43,9 +43,10 @@ pub(super) async fn apply(State(app): State<Arc<App>>, call: Call) -> Result<Res
 
 pub(super) async fn validate(_: State<Arc<App>>, call: Call) -> Result<Response, ApiError> {
     let (bundle, mut findings) = decode_bundle(&call.json()?);
-    let checked = bundle.check();
-    findings.errors.extend(checked.errors);
-    findings.warnings.extend(checked.warnings);
+    // What could not be read is not judged any further: that would only repeat the first finding in other words.
+    if findings.errors.is_empty() {
+        findings = bundle.check();
+    }
     let mut out = Object::ok();
     out.flag("valid", findings.errors.is_empty());
     out.texts("errors", findings.errors.iter().map(String::as_str));

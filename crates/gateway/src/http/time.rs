@@ -9,11 +9,21 @@ pub(crate) fn render_ms(unix_ms: u64) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 
+/// The last days a timestamp can name; beyond the very last one they stand for "never".
+const LAST_DAYS: &str = "9999-12-3";
+
 /// Reads an instant; one without an offset is UTC. `None` when it is none, or before 1970.
 pub(crate) fn parse_ms(text: &str) -> Option<u64> {
     let text = text.trim();
-    let at: Timestamp = text.parse().or_else(|_| format!("{text}Z").parse()).ok()?;
+    let at = read(text).or_else(|| {
+        let rest = text.strip_prefix(LAST_DAYS)?;
+        read(&format!("9998-12-3{rest}")).map(|_| Timestamp::MAX)
+    })?;
     u64::try_from(at.as_millisecond()).ok()
+}
+
+fn read(text: &str) -> Option<Timestamp> {
+    text.parse().or_else(|_| format!("{text}Z").parse()).ok()
 }
 
 #[cfg(test)]
@@ -35,5 +45,9 @@ mod tests {
         assert_eq!(parse_ms("tomorrow"), None);
         assert_eq!(parse_ms("1960-01-01T00:00:00Z"), None);
         assert!(render_ms(u64::MAX).starts_with("9999-"));
+        // What several clients write for "never" is beyond the last timestamp.
+        let never = parse_ms("9999-12-31T23:59:59Z");
+        assert_eq!(never, u64::try_from(Timestamp::MAX.as_millisecond()).ok());
+        assert_eq!(parse_ms("9999-12-39T00:00:00Z"), None);
     }
 }

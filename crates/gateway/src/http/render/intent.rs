@@ -147,7 +147,8 @@ fn scenario(intent: &Intent, scenario: Option<&Scenario>, out: &mut Object) {
 
 fn step_status(phase: step_state::Phase, status: Status) -> &'static str {
     match (phase, status) {
-        (step_state::Phase::Pending, _) => "PENDING",
+        // Declared with the scenario and not submitted yet; clients know no other word for it.
+        (step_state::Phase::Pending, _) => Status::Created.wire_name(),
         (step_state::Phase::Running | step_state::Phase::RetryWait, Status::Unspecified) => "IN_PROGRESS",
         (step_state::Phase::Succeeded, Status::Unspecified) => "COMPLETED",
         (step_state::Phase::Failed, Status::Unspecified) => "FAILED",
@@ -344,6 +345,6 @@ mod tests {
             "09090909-0909-0909-0909-090909090909"
         );
         assert_eq!(json["steps"][0]["status"], "IN_PROGRESS");
-        assert_eq!(json["steps"][1]["status"], "PENDING");
+        assert_eq!(json["steps"][1]["status"], "CREATED");
     }
 }

@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 
-use baton_protocol::address::{AGENT_CORE, Address};
+use baton_protocol::ServiceError;
+use baton_protocol::address::{AGENT_CORE, Address, sa_name_from};
 use baton_protocol::limits::{BUNDLE_AGENTS_MAX, BUNDLE_HUMANS_MAX, BUNDLE_STEPS_MAX};
 
-use super::{Bundle, Findings, Step};
+use super::{Bundle, BundleAgent, Findings, Step};
 
 const HUMAN_TOOLS: [&str; 3] = [
     "tool.approval.human_signoff",
@@ -91,7 +92,7 @@ fn check_lists(bundle: &Bundle, findings: &mut Findings) {
     too_many("workflow.steps", bundle.steps.len(), BUNDLE_STEPS_MAX);
     let mut roles = HashSet::new();
     for (index, agent) in bundle.agents.iter().enumerate() {
-        if let Err(error) = Address::parse(&agent.address) {
+        if let Err(error) = check_address(agent) {
             findings
                 .errors
                 .push(format!("agents[{index}].address: {}", error.message));
@@ -104,6 +105,15 @@ fn check_lists(bundle: &Bundle, findings: &mut Findings) {
                 .push(format!("agents[{index}].role is used twice: {role}"));
         }
     }
+}
+
+/// An agent that may have to be created needs a name for it: known before anything is created.
+fn check_address(agent: &BundleAgent) -> Result<(), ServiceError> {
+    let address = Address::parse(&agent.address)?;
+    if agent.create_if_missing && address != Address::AgentCore {
+        sa_name_from(&agent.address)?;
+    }
+    Ok(())
 }
 
 fn check_step_ids(bundle: &Bundle, findings: &mut Findings) {
@@ -199,7 +209,15 @@ fn target(bundle: &Bundle, step: &Step) -> Result<Target, String> {
             .iter()
             .position(|a| same_agent(&a.address, assigned))
     };
-    if let Some(agent) = by_role.or_else(by_address) {
+    let agent = by_role.or_else(by_address);
+    let assigned = match agent.and_then(|index| bundle.agents.get(index)) {
+        // The internal runtime is no agent that could be waited for.
+        Some(listed) if matches!(Address::parse(&listed.address), Ok(Address::AgentCore)) => AGENT_CORE,
+        _ => assigned,
+    };
+    if let Some(agent) = agent
+        && assigned != AGENT_CORE
+    {
         return Ok(Target::Agent(agent));
     }
     if bundle.humans.iter().any(|h| h.role.as_deref() == Some(assigned)) {
@@ -336,6 +354,35 @@ mod tests {
             let found = errors(vec![refused]);
             assert!(found[0].contains("not supported by this version"), "{found:?}");
         }
+    }
+
+    #[test]
+    fn the_internal_runtime_runs_nothing_even_when_it_is_listed() {
+        let mut core = bundle(vec![step("a", Some("runtime")), step("b", Some("agent_core"))]);
+        core.agents.push(BundleAgent {
+            role: Some("runtime".into()),
+            address: "agent_core".into(),
+            create_if_missing: true,
+            ..BundleAgent::default()
+        });
+        let (compiled, findings) = plan(&core);
+        assert_eq!(findings, Findings::default());
+        assert!(compiled.steps.iter().all(|s| s.target == Target::Noop));
+        core.steps[0].tool_id = Some("tool.agent.task.v1".into());
+        assert!(core.check().errors[0].contains("not supported"));
+    }
+
+    #[test]
+    fn agents_that_cannot_be_created_are_named_before_anything_is() {
+        let mut unnameable = bundle(vec![step("a", Some("worker"))]);
+        unnameable.agents[0].address = "x".into();
+        assert_eq!(
+            unnameable.check(),
+            Findings::default(),
+            "known under whatever name"
+        );
+        unnameable.agents[0].create_if_missing = true;
+        assert!(unnameable.check().errors[0].starts_with("agents[0].address: name must leave"));
     }
 
     #[test]
