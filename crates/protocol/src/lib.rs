@@ -21,6 +21,7 @@ pub mod proto {
         missing_debug_implementations,
         unreachable_pub,
         clippy::all,
+        rustdoc::invalid_html_tags,
         reason = "generated code"
     )]
     pub mod internal {
