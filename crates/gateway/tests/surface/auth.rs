@@ -7,11 +7,13 @@ use serde_json::json;
 /// Routes that answer without a key: they say nothing about anybody's data.
 const PUBLIC: [&str; 5] = ["/health", "/v1/health", "/livez", "/readyz", "/startupz"];
 /// Routes of accounts and keys: (method, pattern), closed to agents.
-const MANAGERS_ONLY: [(&str, &str); 5] = [
+const MANAGERS_ONLY: [(&str, &str); 7] = [
     ("POST", "/v1/service-accounts"),
     ("PATCH", "/v1/service-accounts/{id}"),
     ("DELETE", "/v1/service-accounts/{id}"),
     ("POST", "/v1/service-accounts/{id}/keys"),
+    ("POST", "/v1/service-accounts/{id}/keys/{key_id}/revoke"),
+    ("DELETE", "/v1/service-accounts/{id}/keys/{key_id}"),
     ("POST", "/v1/scenarios/apply"),
 ];
 
