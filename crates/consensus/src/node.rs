@@ -151,7 +151,8 @@ async fn settle(core: &Core, stamp: &NodeStamp) -> Result<(), String> {
         bootstrap::finish_creation(core, stamp).await?;
     }
     for group in core.groups.values() {
-        group.recovered().await?;
+        let recovered = group.raft.wait_for_recovery(None).await;
+        recovered.map_err(|e| format!("group {} did not recover: {e}", group.id))?;
     }
     Ok(())
 }

@@ -153,7 +153,7 @@ async fn step(
     let victim = rng.random_range(0..3);
     let other = (victim + rng.random_range(1..3)) % 3;
     match rng.random_range(0..6) {
-        0 => cluster.network.isolate(&cluster.address(victim).to_owned()),
+        0 => cluster.network.isolate(cluster.address(victim)),
         1 => cluster
             .network
             .partition(cluster.address(victim), cluster.address(other)),
@@ -175,6 +175,12 @@ async fn step(
                 });
             }
             futures::future::join_all(stopping).await;
+            if all && rng.random_range(0..2) == 0 {
+                // Power went everywhere at once and tore every log.
+                for member in &cluster.members {
+                    std::fs::write(member.dir.path().join("log/CUT"), b"").unwrap();
+                }
+            }
         }
     }
 }

@@ -138,24 +138,26 @@ fn cluster_id(cluster: &Cluster, ordinal: usize) -> bytes::Bytes {
     dir.stamp().unwrap().cluster_id.clone()
 }
 
-/// openraft's own wait for recovery needs a moment in which nothing is uncommitted.
+/// Recovery must not wait for a moment in which nothing is uncommitted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_starts_under_load_becomes_ready() {
     let mut cluster = Cluster::start(3, 33).await;
     cluster.network.delay_ms(5, 15);
     let leader = cluster.leader_of(GROUP, &[0, 1, 2]).await;
     let other = (leader + 1) % 3;
-    let writers: Vec<_> = (0..24u64)
-        .map(|writer| {
-            let node = cluster.node(leader).clone();
-            tokio::spawn(async move {
-                for n in 0.. {
-                    let (route, _, body) = common::submit(writer * 1_000_000 + n);
-                    let _ = node.propose(route, body).await;
-                }
-            })
+    // An open loop: something is always under way.
+    let load = {
+        let node = cluster.node(leader).clone();
+        tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(Duration::from_millis(2));
+            for n in 0.. {
+                ticks.tick().await;
+                let (route, _, body) = common::submit(n);
+                let node = node.clone();
+                tokio::spawn(async move { node.propose(route, body).await });
+            }
         })
-        .collect();
+    };
     kill(&mut cluster, other).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let started = tokio::time::timeout(
@@ -163,9 +165,7 @@ async fn a_node_that_starts_under_load_becomes_ready() {
         Node::start(cluster.members[other].config.clone()),
     )
     .await;
-    for writer in &writers {
-        writer.abort();
-    }
+    load.abort();
     cluster.members[other].handle = Some(started.expect("ready under load").unwrap());
     cluster.assert_converged(GROUP).await;
     cluster.stop().await;
