@@ -55,7 +55,11 @@ async fn a_power_cut_that_tears_every_log_does_not_wedge_the_cluster() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_without_its_log_votes_for_nobody_and_is_synced_again() {
-    let mut cluster = Cluster::start(3, 32).await;
+    let mut cluster = Cluster::prepare(3, 32);
+    for member in &mut cluster.members {
+        member.config.snapshot_log_bytes_min = 1;
+    }
+    cluster.start_all().await;
     let leader = cluster.leader_of(GROUP, &[0, 1, 2]).await;
     let lost = (leader + 1) % 3;
     let mut written = Vec::new();
@@ -63,7 +67,15 @@ async fn a_replica_without_its_log_votes_for_nobody_and_is_synced_again() {
         written.push(submit_at(cluster.node(leader), n).await);
     }
     cluster.assert_converged(GROUP).await;
+    eventually("the log to begin behind a snapshot", || {
+        cluster
+            .running()
+            .all(|n| n.status().group(GROUP).unwrap().snapshot > 0)
+            .then_some(())
+    })
+    .await;
     kill(&mut cluster, lost).await;
+    std::fs::remove_dir_all(cluster.members[lost].dir.path().join("replicas")).unwrap();
     // The leader goes on believing that this replica has everything.
     std::fs::remove_dir_all(log_dir(&cluster, lost)).unwrap();
     let address = cluster.address(lost).to_owned();

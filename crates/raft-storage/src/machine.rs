@@ -47,7 +47,7 @@ pub enum MachineError {
     Tables { group: u32, source: TableError },
     #[error(
         "group {group}: the log begins behind index {purged} but tables and snapshot reach only {reached}; \
-         remove this replica's data and sync it from its peers"
+         remove the directories log and replicas of this node, but keep node.pb, to sync it from its peers"
     )]
     Gap { group: u32, purged: u64, reached: u64 },
 }

@@ -31,7 +31,9 @@ fn options(dir: &Path, nodes: usize) -> LaunchOptions {
 }
 
 async fn start(options: LaunchOptions) -> Cluster {
-    Cluster::start(options, &|line| eprintln!("{line}")).await.unwrap()
+    Cluster::start(options, &|line| eprintln!("{line}"))
+        .await
+        .unwrap()
 }
 
 async fn submit(api: &Api, to: &str, key: &str) -> String {

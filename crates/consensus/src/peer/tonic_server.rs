@@ -12,6 +12,7 @@ use futures::{Stream, StreamExt};
 use prost::Message;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
@@ -22,6 +23,8 @@ use tonic::{Code, Request, Response, Status, Streaming};
 /// Forwarded commands and queries of one peer that are being worked on.
 const BULK_CALLS_MAX: usize = 8_192;
 const REPLIES_MAX: usize = 1_024;
+/// Longer than the client's own: that one notices first.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 pub(super) async fn serve(
     own: &NodeAddress,
@@ -40,6 +43,9 @@ pub(super) async fn serve(
         .map_err(|e| io::Error::new(e.kind(), format!("cannot bind peer address {own}: {e}")))?;
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let mut builder = Server::builder()
+        // A peer that lost power says no goodbye; its streams must not stay for ever.
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE))
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
     if let Some(tls) = tls {

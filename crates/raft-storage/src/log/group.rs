@@ -192,7 +192,7 @@ impl GroupLog {
             .map_err(|e| {
                 io::Error::other(format!(
                     "log entries {start}..{end} of group {} cannot be read: {e}; \
-                     remove this replica's data and sync it from its peers",
+                     remove the directories log and replicas of this node, but keep node.pb, to sync it from its peers",
                     self.shared.group.0
                 ))
             })?;

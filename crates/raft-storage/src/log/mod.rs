@@ -50,11 +50,13 @@ pub fn abort_process() -> FatalHandler {
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     #[error(
-        "log {dir} cannot be opened: {reason}; if it is damaged, remove this node's data and sync it from its peers"
+        "log {dir} cannot be opened: {reason}; if it is damaged, \
+         remove the directories log and replicas of this node, but keep node.pb, to sync it from its peers"
     )]
     Open { dir: String, reason: String },
     #[error(
-        "log of group {group} cannot be read: {reason}; remove this replica's data and sync it from its peers"
+        "log of group {group} cannot be read: {reason}; \
+         remove the directories log and replicas of this node, but keep node.pb, to sync it from its peers"
     )]
     Group { group: u32, reason: String },
 }

@@ -150,8 +150,8 @@ fn consensus_config(config: &Config, fatal: mpsc::Sender<Failure>) -> Result<Con
     let on_fatal = Arc::new(move |reason: &str| {
         // The first one decides; the node is on its way out when the channel is full.
         _ = fatal.try_send(Failure::fatal(format!(
-            "{reason}; the node stops. Restart it; if this repeats, move its data directory away and re-sync the \
-             node from its peers"
+            "{reason}; the node stops. Restart it; if this repeats, remove the directories log and replicas from \
+             its data directory, but keep node.pb: it is then synced from its peers"
         )));
     });
     let consensus = ConsensusConfig::new(
