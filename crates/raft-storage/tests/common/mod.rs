@@ -75,7 +75,13 @@ impl Replica {
     }
 
     pub fn try_open(dir: &Path, boot_id: &str) -> Result<Self, MachineError> {
-        let engine = LogEngine::open(&dir.join("log"), small_log()).unwrap();
+        let engine = loop {
+            match LogEngine::open(&dir.join("log"), small_log()) {
+                // A user-space file system drops the lock of a killed process a moment after its end.
+                Err(error) if error.to_string().contains("lock file") => std::thread::yield_now(),
+                opened => break opened.unwrap(),
+            }
+        };
         let log = engine.group(GROUP, REPLICA).unwrap();
         let options = machine_options(dir.join("replica"));
         let (machine, tables, recovered) = GroupMachine::open_under(options, &log, boot_id)?;
