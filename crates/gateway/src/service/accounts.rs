@@ -11,7 +11,7 @@ use baton_protocol::{ErrorCode, Route, ServiceError};
 use sha2::{Digest, Sha256};
 
 use super::idempotency::claim;
-use super::{Caller, Failure, IdempotencyRequest, Service, hex, unexpected};
+use super::{Caller, Failure, IdempotencyRequest, Service, hex, invalid, unexpected};
 
 /// Every machine key starts like this.
 pub(crate) const TOKEN_PREFIX: &str = "axme_sa_";
@@ -194,6 +194,9 @@ impl Service {
         let kind = new.kind.unwrap_or(KeyKind::Agent);
         if kind == KeyKind::Operator && !caller.is_operator() {
             return Err(scope_error("only an operator key may create operator keys").into());
+        }
+        if new.expires_at_ms != 0 && new.expires_at_ms <= self.ports.environment.now_ms() {
+            return Err(invalid("expires_at is in the past; such a key would open nothing").into());
         }
         let account = self.get_account(caller, account_id).await?;
         let token = format!("{TOKEN_PREFIX}{account_id}_{}", hex(&self.random::<32>()));

@@ -109,6 +109,8 @@ async fn management_needs_a_key_of_that_workspace() {
         "not_found"
     );
     let keys = format!("/v1/service-accounts/{id}/keys");
+    let past = json!({"expires_at": "2001-01-01T00:00:00Z"});
+    assert_eq!(server.post(&keys, past).await.refused(422), "invalid_argument");
     assert_eq!(
         server.post_as(&keys, json!({}), OTHER_TOKEN).await.refused(404),
         "not_found"
