@@ -1,5 +1,12 @@
 //! A cluster as one would run it across machines: TLS on every port, real processes, certificates of `baton certs`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test that cannot go on panics; steps are shown when it fails"
+)]
+
 use baton_server::client::raw;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;

@@ -1,5 +1,11 @@
 //! What a node tells about itself: logs, spans, metrics.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on panics; steps are shown when it fails"
+)]
+
 use baton_server::client::Api;
 use baton_server::cluster::{Cluster, LaunchOptions};
 use baton_server::config::LogFormat;
