@@ -47,6 +47,45 @@ pub(crate) fn apply_skip_lines(counts: &mut Counts, output: &str) -> Vec<String>
     said
 }
 
+/// The lines that name failed tests and say why, once each; empty when the runner did not get that far.
+pub(crate) fn failed_tests(output: &str) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    let mut lines = output.lines().map(str::trim).peekable();
+    while let Some(line) = lines.next() {
+        let verdict = [
+            "FAIL [",
+            "TIMEOUT [",
+            "SIGABRT [",
+            "SIGSEGV [",
+            "FAILED ",
+            "ERROR tests/",
+        ]
+        .iter()
+        .any(|v| line.starts_with(v));
+        // The place of a panic, with the first line of what it says.
+        let panic = line.starts_with("thread '") && line.contains("panicked at");
+        let line = match (panic, lines.peek()) {
+            (true, Some(next)) => format!("{line} {next}"),
+            (true, None) | (false, _) => line.to_owned(),
+        };
+        // nextest repeats a verdict in its summary with another duration.
+        let name = line.split(']').next_back().unwrap_or(&line);
+        if (verdict || panic) && !found.iter().any(|f| f.ends_with(name)) {
+            found.push(line);
+        }
+    }
+    // A test that expects a panic passes; only threads of failed tests are of interest.
+    let names: String = found
+        .iter()
+        .filter(|l| !l.starts_with("thread"))
+        .cloned()
+        .collect();
+    found.retain(|l| {
+        !l.starts_with("thread") || l.split('\'').nth(1).is_some_and(|test| names.contains(test))
+    });
+    found
+}
+
 /// Adds up `N word` pairs in a line.
 fn numbers(line: &str) -> Counts {
     let mut counts = Counts::default();
@@ -106,6 +145,27 @@ mod tests {
         assert_eq!(nextest("error: could not compile"), None);
         assert_eq!(libtest("error: could not compile"), None);
         assert_eq!(pytest("ImportError"), None);
+    }
+
+    #[test]
+    fn failed_tests_are_named_once_with_their_panic() {
+        let output = "\
+            FAIL [   0.2s] (1/3) a::b c::broken\n\
+            thread 'c::broken' (7) panicked at src/x.rs:1:2:\nassertion failed\n\
+            thread 'c::expects_it' (8) panicked at src/x.rs:9:2:\nfine\n\
+            FAIL [   0.3s] (1/3) a::b c::broken\n";
+        assert_eq!(
+            failed_tests(output),
+            [
+                "FAIL [   0.2s] (1/3) a::b c::broken",
+                "thread 'c::broken' (7) panicked at src/x.rs:1:2: assertion failed",
+            ]
+        );
+        assert_eq!(
+            failed_tests("FAILED tests/python/test_x.py::test_y - why\n").len(),
+            1
+        );
+        assert!(failed_tests("error: could not compile").is_empty());
     }
 
     #[test]

@@ -80,6 +80,8 @@ pub(super) fn tests(context: &Context) -> Result<Outcome> {
             "--no-fail-fast",
             // So that a test can say that it cannot run on this machine.
             "--success-output",
+            "immediate",
+            "--failure-output",
             "final",
         ];
         let ran = cargo(context, "tests", &args, &[], TEST_LIMIT)?;
@@ -120,7 +122,11 @@ pub(super) fn tested(context: &Context, name: &str, ran: &Ran, counts: Option<Co
         ran.why(),
         context.log_file(name).display()
     ));
-    notes.push(tail(&ran.output));
+    let failed = counts::failed_tests(&ran.output);
+    if failed.is_empty() {
+        notes.push(tail(&ran.output));
+    }
+    notes.extend(failed);
     Outcome { counts, notes }
 }
 

@@ -83,6 +83,8 @@ fn pytest(context: &Context, name: &str, selection: &str, limit: Duration) -> Re
         ("BATON_BIN", binary.to_string_lossy().into_owned()),
         ("BATON_TEST_SCRATCH", scratch.to_string_lossy().into_owned()),
         ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
+        // So that the reasons in its summary are not cut.
+        ("COLUMNS", "300".to_owned()),
     ];
     let environment: Vec<(&str, &str)> = environment.iter().map(|(k, v)| (*k, v.as_str())).collect();
     let output = Output::File(context.log_file(name));
