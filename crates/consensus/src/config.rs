@@ -5,7 +5,7 @@ use crate::directory::CLUSTER_SIZE_MAX;
 use crate::peer::{NodeAddress, PeerTls, TonicTransport, Transport};
 use baton_protocol::proto::internal as pb;
 use baton_protocol::slot::SHARD_GROUPS_DEFAULT;
-use baton_raft_storage::LogOptions;
+use baton_raft_storage::{LogOptions, NodeStamp};
 use baton_state_machine::Settings;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -157,6 +157,31 @@ impl ConsensusConfig {
             bootstrap,
             fatal,
         })
+    }
+
+    /// Whether a directory with this stamp may run under this configuration. One of another node or cluster must not
+    /// serve under this node's address: its peers would refuse it, or, worse, the addresses of its stamp would be
+    /// dialled instead of the configured ones.
+    ///
+    /// # Errors
+    /// One line that says whose directory it is and what to do.
+    pub fn check_stamp(&self, stamp: &NodeStamp) -> Result<(), String> {
+        let stamped: Vec<&str> = stamp.members.iter().map(|m| m.peer_address.as_str()).collect();
+        let alone = stamped.len() == 1 && self.peers.len() == 1;
+        let own = stamp.members.iter().find(|m| m.node_id == stamp.node_id);
+        let own = own.map_or("an unknown address", |m| m.peer_address.as_str());
+        if alone || (own == self.own_address() && stamped == self.peers) {
+            return Ok(());
+        }
+        Err(format!(
+            "{} belongs to node {} at {own} of the cluster {}, but this node is configured as {} of {}; use that \
+             node's own directory, or the peers and ordinal the directory was made with",
+            self.data_dir.display(),
+            stamp.node_id,
+            stamped.join(","),
+            self.own_address(),
+            self.peers.join(","),
+        ))
     }
 
     /// Own peer address.

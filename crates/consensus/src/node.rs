@@ -188,7 +188,7 @@ async fn start(config: ConsensusConfig) -> Result<(Started, mpsc::Receiver<Stop>
     let config = Arc::new(config);
     let mut dir = DataDir::open(&config.data_dir)?;
     if let Some(stamp) = dir.stamp() {
-        belongs_here(&config, stamp).map_err(StartError::Config)?;
+        config.check_stamp(stamp).map_err(StartError::Config)?;
     }
     let (endpoint, mut adoptions) = Endpoint::new(&config, dir.stamp().cloned());
     let listener = if config.peers.len() > 1 {
@@ -222,27 +222,6 @@ async fn start(config: ConsensusConfig) -> Result<(Started, mpsc::Receiver<Stop>
             listener,
         },
         stopping,
-    ))
-}
-
-/// A directory of another node or cluster must not serve under this node's address: its peers would refuse it, or,
-/// worse, the addresses of its stamp would be dialled instead of the configured ones.
-fn belongs_here(config: &ConsensusConfig, stamp: &NodeStamp) -> Result<(), String> {
-    let stamped: Vec<&str> = stamp.members.iter().map(|m| m.peer_address.as_str()).collect();
-    let alone = stamped.len() == 1 && config.peers.len() == 1;
-    let own = stamp.members.iter().find(|m| m.node_id == stamp.node_id);
-    let own = own.map_or("an unknown address", |m| m.peer_address.as_str());
-    if alone || (own == config.own_address() && stamped == config.peers) {
-        return Ok(());
-    }
-    Err(format!(
-        "{} belongs to node {} at {own} of the cluster {}, but this node is configured as {} of {}; use that \
-         node's own directory, or the peers and ordinal the directory was made with",
-        config.data_dir.display(),
-        stamp.node_id,
-        stamped.join(","),
-        config.own_address(),
-        config.peers.join(","),
     ))
 }
 

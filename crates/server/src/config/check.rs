@@ -80,12 +80,13 @@ fn cluster(config: &Config) -> Result<(), Failure> {
 
 /// Ports that carry no client credentials rely on mutual TLS as soon as others can reach them.
 fn listener(section: &str, listen: SocketAddr, tls: &Tls) -> Result<(), Failure> {
-    tls_files(section, tls)?;
+    // Before the files are opened: what is missing matters more than what is in the rest.
     if tls.enabled() && tls.ca.is_none() {
         return refuse(format!(
             "{section}.tls.ca is missing; the {section} port uses mutual TLS and needs the authority's certificate"
         ));
     }
+    tls_files(section, tls)?;
     if !listen.ip().is_loopback() && !tls.enabled() {
         return refuse(format!(
             "{section}.listen is {listen}, which is not loopback; set {section}.tls.cert, key and ca \

@@ -77,7 +77,11 @@ async fn live(config: Config, exit_on_stdin_eof: bool) -> Result<(), Failure> {
     let (fatal, mut failed) = mpsc::channel(1);
     let consensus = consensus_config(&config, fatal)?;
     // Locked and checked before the first line of the log, so that a refusal is the only line.
-    drop(DataDir::open(&config.data_dir).map_err(|reason| Failure::config(reason.to_string()))?);
+    let directory = DataDir::open(&config.data_dir).map_err(|reason| Failure::config(reason.to_string()))?;
+    if let Some(stamp) = directory.stamp() {
+        consensus.check_stamp(stamp).map_err(Failure::config)?;
+    }
+    drop(directory);
     tracing::info!(
         name = config.name,
         version = env!("CARGO_PKG_VERSION"),
