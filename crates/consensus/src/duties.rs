@@ -271,20 +271,24 @@ async fn start_transfer(core: &Core, group: &Group, to: Option<u64>) -> bool {
     group.raft.trigger().transfer_leader(replica).await.is_ok()
 }
 
-/// Hands over every led group. Returns when none is left or the time is up.
+/// Hands over every led group. Returns when every one has its new leader, none can be handed over, or the time is
+/// up. A group whose new leader is not known yet would answer nobody once this node is gone.
 pub(crate) async fn hand_over(core: &Core) {
+    let own = core.directory.node_id;
     let all = async {
         loop {
-            let mut waiting = false;
+            let mut moving = Vec::new();
             for group in led(core) {
-                waiting |= start_transfer(core, &group, None).await;
+                if start_transfer(core, &group, None).await {
+                    moving.push(group);
+                }
             }
-            if !waiting {
+            if moving.is_empty() {
                 return;
             }
-            for group in core.groups.values() {
+            for group in moving {
                 let mut leadership = group.leadership.clone();
-                let moved = leadership.wait_for(|lead| !lead.am_leader);
+                let moved = leadership.wait_for(|lead| lead.leader_node.is_some_and(|node| node != own));
                 let _ = tokio::time::timeout(TRANSFER_TIMEOUT / 4, moved).await;
             }
         }
