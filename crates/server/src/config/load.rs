@@ -193,6 +193,15 @@ pub struct Overrides {
         help_heading = "Tuning"
     )]
     pub table_memory_bytes: Option<u64>,
+    /// Trust a log that lost its end, when the other voters of a group are gone for good; acknowledged writes may be
+    /// missing from it [key: storage.trust_cut_log; default: false]
+    #[arg(
+        long,
+        env = "BATON_STORAGE_TRUST_CUT_LOG",
+        value_name = "BOOL",
+        help_heading = "Tuning"
+    )]
+    pub trust_cut_log: Option<bool>,
 
     /// Form of log lines [key: log.format; default: text]
     #[arg(
@@ -263,6 +272,7 @@ impl Overrides {
             "delivery.pickup_timeout_ms",
             self.pickup_timeout_ms.map(Value::from),
         );
+        set("storage.trust_cut_log", self.trust_cut_log.map(Value::from));
         set(
             "storage.table_memory_bytes",
             self.table_memory_bytes.map(Value::from),

@@ -116,6 +116,9 @@ pub struct Delivery {
 pub struct Storage {
     /// Budget of all groups' caches and overlays on this node.
     pub table_memory_bytes: u64,
+    /// Trust a log whose end is damaged or missing without asking the other replicas. Only for a group whose other
+    /// voters are gone for good.
+    pub trust_cut_log: bool,
 }
 
 /// What the log looks like.
@@ -237,6 +240,7 @@ impl Default for Storage {
     fn default() -> Self {
         Self {
             table_memory_bytes: TABLE_MEMORY_BYTES_DEFAULT,
+            trust_cut_log: false,
         }
     }
 }

@@ -173,6 +173,7 @@ fn consensus_config(config: &Config, fatal: mpsc::Sender<Failure>) -> Result<Con
         name: config.name.clone(),
         shard_groups: config.cluster.shard_groups,
         table_memory_bytes: config.storage.table_memory_bytes,
+        trust_cut_log: config.storage.trust_cut_log,
         ..consensus
     })
 }
