@@ -187,7 +187,14 @@ impl Call {
         &self,
         in_body: Option<String>,
     ) -> Result<Option<IdempotencyRequest>, ServiceError> {
-        let Some(key) = self.header("idempotency-key").map(str::to_owned).or(in_body) else {
+        let header = self.header("idempotency-key").map(str::to_owned);
+        // A key that says nothing would switch deduplication off without anyone noticing.
+        if header.is_none() && self.headers.contains_key("idempotency-key") {
+            return Err(invalid(
+                "idempotency-key is empty or not text; send 1 to 255 characters or leave the header out",
+            ));
+        }
+        let Some(key) = header.or(in_body) else {
             return Ok(None);
         };
         if key.chars().count() > IDEMPOTENCY_KEY_CHARS_MAX {

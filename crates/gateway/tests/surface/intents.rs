@@ -132,6 +132,13 @@ async fn one_key_creates_one_intent_wherever_its_record_lives() {
 }
 
 #[tokio::test]
+async fn an_empty_idempotency_key_is_refused_rather_than_ignored() {
+    let server = Server::start().await;
+    let refused = server.post_once("/v1/intents", &intent_to("worker"), "").await;
+    assert_eq!(refused.refused(422), "invalid_argument");
+}
+
+#[tokio::test]
 async fn concurrent_duplicates_share_one_intent() {
     let server = Server::start().await;
     for n in 0..4 {

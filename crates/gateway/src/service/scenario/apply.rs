@@ -2,7 +2,8 @@
 
 use baton_protocol::address::{AGENT_CORE, Address};
 use baton_protocol::proto::internal::{
-    AgentRef, CompiledScenario, CompiledStep, FindAgent, StartScenario, command, query, query_reply, reply,
+    AgentRef, CompiledScenario, CompiledStep, FindAgent, StartScenario, Status, command, query, query_reply,
+    reply,
 };
 use baton_protocol::{ErrorCode, Route, ServiceError};
 use tracing::field::display;
@@ -161,7 +162,12 @@ impl Service {
         let intent = started
             .intent
             .ok_or_else(|| unexpected("a scenario without its intent"))?;
-        let status = intent.status().wire_name();
+        // Steps that finish at once may have ended it already; the answer knows three statuses (surface 5.3).
+        let status = if matches!(intent.status(), Status::Delivered | Status::Waiting) {
+            intent.status().wire_name()
+        } else {
+            Status::InProgress.wire_name()
+        };
         let pending = intent.pending_with.map(|p| p.r#ref);
         Ok(ScenarioApplied {
             intent_id: intent.intent_id,
