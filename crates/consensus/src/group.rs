@@ -13,7 +13,7 @@ use baton_raft_storage::{
     DataDir, GroupLog, GroupMachine, LogEngine, MachineOptions, StorageWorkers, TablesHandle, TypeConfig,
 };
 use openraft::async_runtime::watch::WatchReceiver as _;
-use openraft::{Instant as _, Raft, RaftLogReader as _};
+use openraft::{Instant as _, Raft, RaftLogReader as _, RaftMetrics};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -37,6 +37,8 @@ pub(crate) struct Group {
     pub(crate) reads: ReadIndexer,
     pub(crate) leadership: watch::Receiver<Leadership>,
     pub(crate) gate: VoteGate,
+    /// Last index when the log was opened.
+    pub(crate) opened_at: u64,
     /// Leads without a majority and keeps still.
     pub(crate) silent: AtomicBool,
     /// Held while a snapshot is received.
@@ -74,6 +76,7 @@ impl Group {
             .ok_or_else(|| format!("this node has no replica of group {id}"))?;
         let mut log = shared.engine.group(id, replica_id).map_err(|e| e.to_string())?;
         let restarted = log.read_vote().await.map_err(|e| e.to_string())?.is_some();
+        let opened_at = log.last_log_id().map_or(0, |id| id.index);
         let (machine, tables, recovered) =
             GroupMachine::open(machine_options(id, replica_id, dir, shared), &log)
                 .map_err(|e| e.to_string())?;
@@ -112,11 +115,26 @@ impl Group {
             leadership,
             gate: VoteGate::new(shared.time.clock().monotonic() + window, suspect),
             silent: AtomicBool::new(false),
+            opened_at,
             receiving: tokio::sync::Mutex::new(()),
             raft,
             log,
             tables,
         })
+    }
+
+    /// Waits until this replica has applied everything it had before it was started. openraft's own
+    /// `wait_for_recovery` waits for a moment with nothing uncommitted, which may never come under load.
+    pub(crate) async fn recovered(&self) -> Result<(), String> {
+        let failed = |e| format!("group {} did not recover: {e}", self.id);
+        let covered = |m: &RaftMetrics<TypeConfig>| {
+            // What was never committed may have been replaced by less.
+            let needed = self.opened_at.min(m.last_log_index.unwrap_or(0));
+            let known = m.cluster_committed.is_some_and(|id| id.index >= needed);
+            known && m.last_applied.is_some_and(|id| id.index >= needed)
+        };
+        let wait = self.raft.wait(None).metrics(covered, "recovery").await;
+        wait.map(drop).map_err(failed)
     }
 
     pub(crate) fn lead(&self) -> Leadership {

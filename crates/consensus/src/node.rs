@@ -151,8 +151,7 @@ async fn settle(core: &Core, stamp: &NodeStamp) -> Result<(), String> {
         bootstrap::finish_creation(core, stamp).await?;
     }
     for group in core.groups.values() {
-        let recovered = group.raft.wait_for_recovery(None).await;
-        recovered.map_err(|e| format!("group {} did not recover: {e}", group.id))?;
+        group.recovered().await?;
     }
     Ok(())
 }
