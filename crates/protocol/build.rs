@@ -1,5 +1,6 @@
 //! Compiles `proto/` with protox, so that no system `protoc` is needed.
 
+use prost::Message as _;
 use std::path::{Path, PathBuf};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -13,10 +14,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("cargo:rerun-if-changed={}", file.display());
     }
     let descriptors = protox::compile(&files, [&root])?;
+    write_client_api(&root, &files)?;
     tonic_prost_build::configure()
         .bytes(".")
         .compile_fds(descriptors)?;
     Ok(())
+}
+
+/// The descriptors that reflection serves: the client API only.
+fn write_client_api(root: &Path, files: &[PathBuf]) -> Result<(), Box<dyn std::error::Error>> {
+    let dir = root.join("baton/v1");
+    let public = files.iter().filter(|file| file.starts_with(&dir));
+    let descriptors = protox::compile(public, [root])?;
+    let out = PathBuf::from(std::env::var("OUT_DIR")?).join("baton.v1.bin");
+    Ok(std::fs::write(out, descriptors.encode_to_vec())?)
 }
 
 fn collect(dir: &Path, into: &mut Vec<PathBuf>) -> std::io::Result<()> {

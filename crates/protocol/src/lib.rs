@@ -27,6 +27,21 @@ pub mod proto {
     pub mod internal {
         tonic::include_proto!("baton.internal.v1");
     }
+
+    /// `baton.v1`: the client API.
+    #[allow(
+        missing_debug_implementations,
+        unreachable_pub,
+        clippy::all,
+        rustdoc::invalid_html_tags,
+        reason = "generated code"
+    )]
+    pub mod v1 {
+        tonic::include_proto!("baton.v1");
+
+        /// The encoded `FileDescriptorSet` of the client API, for reflection.
+        pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("baton.v1");
+    }
 }
 
 pub use error::{ErrorCode, ServiceError};
