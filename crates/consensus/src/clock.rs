@@ -74,7 +74,14 @@ impl Entropy for SeededEntropy {
     }
 }
 
-/// Sixteen random bytes: a command id or a cluster id.
+/// Names one start of a node in commands; never 0.
+pub(crate) fn random_origin(entropy: &dyn Entropy) -> u64 {
+    let mut bytes = [0; 8];
+    entropy.fill(&mut bytes);
+    u64::from_be_bytes(bytes).max(1)
+}
+
+/// Sixteen random bytes for a cluster id.
 pub(crate) fn random_id(entropy: &dyn Entropy) -> [u8; 16] {
     let mut id = [0; 16];
     entropy.fill(&mut id);

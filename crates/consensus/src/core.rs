@@ -1,6 +1,7 @@
 //! The running node: what handle, router, endpoint and duties share.
 
 use crate::apply_hub::ApplyHub;
+use crate::clock::random_origin;
 use crate::cluster_time::ClusterTime;
 use crate::config::ConsensusConfig;
 use crate::directory::Directory;
@@ -28,6 +29,8 @@ pub(crate) enum Stop {
 
 pub(crate) struct Core {
     engine: LogEngine,
+    /// Names this start of this node in the commands it proposes.
+    pub(crate) origin: u64,
     pub(crate) config: Arc<ConsensusConfig>,
     pub(crate) directory: Arc<Directory>,
     pub(crate) time: Arc<ClusterTime>,
@@ -64,6 +67,7 @@ impl Core {
     ) -> Self {
         Self {
             engine,
+            origin: random_origin(config.entropy.as_ref()),
             config,
             directory: links.directory.clone(),
             time,

@@ -7,6 +7,7 @@ use crate::leadership::{self, Leadership};
 use crate::network::{Links, NetFactory};
 use crate::proposer::Proposer;
 use crate::reads::ReadIndexer;
+use crate::sequence::Sequence;
 use crate::vote_gate::VoteGate;
 use baton_protocol::GroupId;
 use baton_raft_storage::{
@@ -34,6 +35,8 @@ pub(crate) struct Group {
     pub(crate) log: GroupLog,
     pub(crate) tables: TablesHandle,
     pub(crate) proposer: Proposer,
+    /// Numbers of what this node proposes, here or at the leader.
+    pub(crate) sequence: Sequence,
     pub(crate) reads: ReadIndexer,
     pub(crate) leadership: watch::Receiver<Leadership>,
     pub(crate) gate: VoteGate,
@@ -111,6 +114,7 @@ impl Group {
             id,
             replica_id,
             proposer: Proposer::start(id, raft.clone(), shared.time.clone(), directory.clone()),
+            sequence: Sequence::default(),
             reads: ReadIndexer::start(id, raft.clone(), shared.links.clone(), leadership.clone()),
             leadership,
             gate: VoteGate::new(shared.time.clock().monotonic() + window, suspect),

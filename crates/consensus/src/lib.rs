@@ -34,6 +34,7 @@ pub mod peer;
 mod proposer;
 mod reads;
 mod router;
+mod sequence;
 mod status;
 mod streams;
 mod suspects;

@@ -232,7 +232,9 @@ mod tests {
     #[test]
     fn spliced_batches_are_what_prost_writes() {
         let command = |id: u8| pb::Command {
-            command_id: vec![id; 16].into(),
+            origin: u64::from(id),
+            sequence: 1,
+            settled_below: 1,
             expires_at_ms: u64::from(id) << 40,
             body: Some(pb::command::Body::Pulse(pb::Pulse {})),
         };

@@ -1,16 +1,16 @@
 //! Finds the leader: commands go to it, reads ask it for an index and are served here.
 
-use crate::clock::random_id;
 use crate::core::Core;
 use crate::group::Group;
 use crate::metrics;
 use crate::peer::{CallBody, PeerError, call_body, frames};
 use crate::proposer::ProposeError;
 use crate::reads::ReadError;
+use crate::sequence::Ticket;
 use baton_protocol::limits::COMMAND_EXPIRY_MS;
 use baton_protocol::proto::internal as pb;
 use baton_protocol::{ErrorCode, GroupId, Route, ServiceError};
-use baton_state_machine::TableError;
+use baton_state_machine::{TableError, is_deduplicated};
 use bytes::Bytes;
 use prost::Message;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ pub(crate) fn internal(error: &TableError) -> ServiceError {
 }
 
 impl Core {
-    /// Proposes at the leader of `route`, wherever that is. One command id for all tries, so that however late a
+    /// Proposes at the leader of `route`, wherever that is. One number for all tries, so that however late a
     /// pending entry commits, the command takes effect at most once.
     pub(crate) async fn propose(
         &self,
@@ -49,7 +49,7 @@ impl Core {
     ) -> Result<pb::Reply, ServiceError> {
         let group = self.group(route.group(self.directory.map))?;
         let deadline = Instant::now() + PROPOSE_TIMEOUT;
-        let command = self.mint(body, deadline).await?;
+        let (command, _waiting) = self.mint(group, body, deadline).await?;
         let mut leadership = group.leadership.clone();
         let mut pause = RETRY_PAUSE_MIN;
         let mut hint = None;
@@ -110,7 +110,7 @@ impl Core {
             return Err(not_leader());
         }
         let deadline = Instant::now() + PROPOSE_TIMEOUT;
-        let command = self.mint(body, deadline).await?;
+        let (command, _waiting) = self.mint(group, body, deadline).await?;
         let unknown =
             |reason: String| ServiceError::new(ErrorCode::Timeout, format!("outcome unknown: {reason}"));
         match timeout_at(deadline, group.proposer.submit(command)).await {
@@ -122,9 +122,14 @@ impl Core {
         }
     }
 
-    /// An encoded command with a fresh id. Waits until cluster time is known: an expiry from a wrong clock would
-    /// outlive the deduplication window.
-    async fn mint(&self, body: pb::command::Body, deadline: Instant) -> Result<Bytes, ServiceError> {
+    /// An encoded command with a number of its own, to be kept until its caller has the answer or gives up. Waits until
+    /// cluster time is known: an expiry from a wrong clock would outlive the deduplication window.
+    async fn mint<'g>(
+        &self,
+        group: &'g Group,
+        body: pb::command::Body,
+        deadline: Instant,
+    ) -> Result<(Bytes, Option<Ticket<'g>>), ServiceError> {
         while !self.time.synced() {
             if Instant::now() >= deadline {
                 return Err(ServiceError::new(
@@ -134,12 +139,16 @@ impl Core {
             }
             tokio::time::sleep(RETRY_PAUSE_MIN).await;
         }
+        let ticket = is_deduplicated(&body).then(|| group.sequence.take());
+        let (sequence, settled_below) = ticket.as_ref().map_or((0, 0), |t| (t.sequence, t.settled_below));
         let command = pb::Command {
-            command_id: Bytes::copy_from_slice(&random_id(self.config.entropy.as_ref())),
+            origin: if ticket.is_some() { self.origin } else { 0 },
+            sequence,
+            settled_below,
             expires_at_ms: self.time.now_ms() + COMMAND_EXPIRY_MS,
             body: Some(body),
         };
-        Ok(command.encode_to_vec().into())
+        Ok((command.encode_to_vec().into(), ticket))
     }
 
     async fn attempt(

@@ -87,14 +87,14 @@ pub fn apply(tables: &mut WriteBatch<'_>, entry: &Batch, ctx: &ApplyContext) -> 
     for command in &entry.commands {
         replies.push(answer(&mut tx, command)?);
     }
-    dedup::prune(&mut tx, entry.commands.len())?;
+    dedup::settle(&mut tx, entry.commands.len())?;
     Ok(tx.into_applied(replies))
 }
 
 /// Answers one command: from memory when it was applied before, not at all when it came too late.
 fn answer(tx: &mut Transaction<'_, '_>, command: &Command) -> Result<Reply, TableError> {
-    let remembered = !command.command_id.is_empty() && command.body.as_ref().is_some_and(is_remembered);
-    if remembered && let Some(reply) = dedup::find(&*tx.tables, &command.command_id)? {
+    let remembered = dedup::applies_to(command);
+    if remembered && let Some(reply) = dedup::find(tx, command)? {
         return Ok(reply);
     }
     if command.expires_at_ms != 0 && command.expires_at_ms < tx.now_ms {
@@ -116,13 +116,14 @@ fn answer(tx: &mut Transaction<'_, '_>, command: &Command) -> Result<Reply, Tabl
         Err(rejection) => rejected(rejection),
     };
     if remembered {
-        dedup::remember(tx, &command.command_id, &reply);
+        dedup::remember(tx, command, &reply);
     }
     Ok(reply)
 }
 
-/// Whether a retry must be recognised by its command id. The others are fenced or idempotent by themselves.
-fn is_remembered(body: &Body) -> bool {
+/// Whether a retry must be recognised by origin and sequence. The others are fenced or idempotent by themselves.
+#[must_use]
+pub fn is_deduplicated(body: &Body) -> bool {
     match body {
         Body::Pulse(_)
         | Body::FailAttempt(_)

@@ -1,55 +1,151 @@
-//! Command ids that were applied, with their replies. Rows of an age are removed as later entries pass, so no
-//! timer is needed.
+//! Commands that were applied and whose origin may not know it yet, with their replies.
+//!
+//! An origin (one start of one node) numbers its commands per group and says with each how far all answers have
+//! arrived. What is settled is forgotten at once, so this stays as small as what is in flight, and a copy of a settled
+//! command is refused however late it commits. (RIFL: Lee et al., "Implementing Linearizability at Large Scale and Low
+//! Latency", SOSP 2015.)
 
+use crate::apply::is_deduplicated;
 use crate::keys;
 use crate::rows;
-use crate::tables::{TableError, Tables};
-use crate::transaction::Transaction;
-use baton_protocol::proto::internal::{CommandRecord, Reply};
+use crate::tables::TableError;
+use crate::transaction::{Transaction, rejected};
+use baton_protocol::ErrorCode;
+use baton_protocol::proto::internal::{Command, CommandOrigin, CommandRecord, Rejection, Reply};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
-/// Rows one entry removes at most, beside two per command: the table shrinks even when traffic stops growing.
-const PRUNE_ROWS_EXTRA: usize = 8;
+/// Settled commands that one entry forgets per origin, beside two per command of its own.
+const SETTLE_ROWS_EXTRA: u64 = 64;
+/// Rows of origins not heard of for long that go when a new origin appears.
+const STALE_ROWS_MAX: usize = 256;
 
-/// The stored reply of a command that was applied before.
-pub(crate) fn find(tables: &dyn Tables, command_id: &[u8]) -> Result<Option<Reply>, TableError> {
-    let record: Option<CommandRecord> = rows::read(tables, &keys::command(command_id))?;
+/// What an entry knows about the origins of its commands.
+#[derive(Debug, Default)]
+pub(crate) struct Origins(BTreeMap<u64, Origin>);
+
+#[derive(Debug)]
+struct Origin {
+    row: CommandOrigin,
+    /// A row exists, so rows of its commands may exist too.
+    stored: bool,
+    /// What the commands of this entry say is settled.
+    settled_below: u64,
+}
+
+/// Whether a retry of this command must find its first answer.
+pub(crate) fn applies_to(command: &Command) -> bool {
+    command.origin != 0 && command.body.as_ref().is_some_and(is_deduplicated)
+}
+
+/// The answer a copy of this command gets: the stored one, or a refusal when nobody waits for it any more. Asked once per
+/// command, before it is applied.
+pub(crate) fn find(tx: &mut Transaction<'_, '_>, command: &Command) -> Result<Option<Reply>, TableError> {
+    let origin = match tx.origins.0.entry(command.origin) {
+        Entry::Occupied(entry) => entry.into_mut(),
+        Entry::Vacant(entry) => {
+            let row: Option<CommandOrigin> = rows::read(&*tx.tables, &keys::command_origin(command.origin))?;
+            entry.insert(Origin {
+                stored: row.is_some(),
+                row: row.unwrap_or_default(),
+                settled_below: 0,
+            })
+        }
+    };
+    // Whoever sends a command still waits for it.
+    let settled_below = command.settled_below.min(command.sequence);
+    origin.settled_below = origin.settled_below.max(settled_below);
+    if command.sequence < origin.row.settled_below {
+        return Ok(Some(rejected(Rejection {
+            code: ErrorCode::CommandExpired.number(),
+            message: "command was settled before this copy of it arrived; nothing was changed".into(),
+            existing_service_account: None,
+        })));
+    }
+    if command.sequence > origin.row.highest {
+        return Ok(None);
+    }
+    let record: Option<CommandRecord> =
+        rows::read(&*tx.tables, &keys::command(command.origin, command.sequence))?;
     Ok(record.and_then(|r| r.reply))
 }
 
-pub(crate) fn remember(tx: &mut Transaction<'_, '_>, command_id: &[u8], reply: &Reply) {
+/// Stores the answer. [`find`] has said that there is none.
+pub(crate) fn remember(tx: &mut Transaction<'_, '_>, command: &Command, reply: &Reply) {
+    if let Some(origin) = tx.origins.0.get_mut(&command.origin) {
+        origin.row.highest = origin.row.highest.max(command.sequence);
+    }
     let record = CommandRecord {
         reply: Some(reply.clone()),
-        applied_at_ms: tx.now_ms,
     };
-    rows::write(tx.tables, keys::command(command_id), &record);
-    tx.tables
-        .put(keys::command_time(tx.now_ms, command_id), Vec::new());
+    let key = keys::command(command.origin, command.sequence);
+    rows::insert(tx.tables, key, &record);
 }
 
-/// Removes rows older than the dedup window.
-pub(crate) fn prune(tx: &mut Transaction<'_, '_>, commands: usize) -> Result<(), TableError> {
+/// Forgets what the origins of this entry have settled.
+pub(crate) fn settle(tx: &mut Transaction<'_, '_>, commands: usize) -> Result<(), TableError> {
+    let rows_max = (commands as u64).saturating_mul(2) + SETTLE_ROWS_EXTRA;
+    for (id, origin) in std::mem::take(&mut tx.origins).0 {
+        if !origin.stored {
+            forget_stale_origins(tx)?;
+        }
+        let from = origin.row.settled_below;
+        let upto = match origin.stored {
+            true => origin.settled_below.clamp(from, from.saturating_add(rows_max)),
+            // Nothing older is stored.
+            false => origin.settled_below,
+        };
+        if origin.stored {
+            for sequence in from..upto {
+                tx.tables.delete(keys::command(id, sequence));
+            }
+        }
+        let row = CommandOrigin {
+            settled_below: upto,
+            seen_at_ms: tx.now_ms,
+            ..origin.row
+        };
+        rows::write(tx.tables, keys::command_origin(id), &row);
+    }
+    Ok(())
+}
+
+/// Removes origins that no pending command can be from: every command expires before the dedup window ends.
+fn forget_stale_origins(tx: &mut Transaction<'_, '_>) -> Result<(), TableError> {
     let before_ms = tx.now_ms.saturating_sub(tx.ctx.settings.command_dedup_ms);
-    let limit = commands.saturating_mul(2).saturating_add(PRUNE_ROWS_EXTRA);
-    for (key, _) in rows::list(&*tx.tables, &keys::commands_before(before_ms), limit)? {
-        tx.tables.delete(keys::command(keys::command_of_time(&key)));
-        tx.tables.delete(key);
+    let mut left = STALE_ROWS_MAX;
+    for (key, value) in rows::list(&*tx.tables, &keys::command_origins(), STALE_ROWS_MAX)? {
+        let origin: CommandOrigin = rows::decode(&key, value)?;
+        if origin.seen_at_ms >= before_ms || left == 0 {
+            continue;
+        }
+        let commands = rows::list(&*tx.tables, &keys::commands_of(keys::origin_of(&key)), left)?;
+        left -= commands.len();
+        for (command, _) in commands {
+            tx.tables.delete(command);
+        }
+        if left > 0 {
+            left -= 1;
+            tx.tables.delete(key);
+        }
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::testing::{Replica, START_MS, refusal, submit};
-    use baton_protocol::ErrorCode;
+    use baton_protocol::proto::internal::Batch;
     use baton_protocol::proto::internal::command::Body;
-    use baton_protocol::proto::internal::{Batch, Command, Reply};
-    use bytes::Bytes;
 
-    fn command(id: u64, expires_at_ms: u64, n: u64) -> Command {
+    fn command(sequence: u64, settled_below: u64) -> Command {
         Command {
-            command_id: Bytes::copy_from_slice(&id.to_be_bytes()),
-            expires_at_ms,
-            body: Some(Body::Submit(submit("worker", n))),
+            origin: 7,
+            sequence,
+            settled_below,
+            expires_at_ms: START_MS + 10,
+            body: Some(Body::Submit(submit("worker", sequence))),
         }
     }
 
@@ -63,41 +159,95 @@ mod tests {
             .replies
     }
 
+    fn rows_of(replica: &Replica, key: &[u8]) -> usize {
+        replica.tables.rows().filter(|(k, _)| k[0] == key[0]).count()
+    }
+
+    fn records(replica: &Replica) -> usize {
+        rows_of(replica, &keys::command(0, 0))
+    }
+
     #[test]
     fn a_known_command_is_answered_from_memory() {
         let mut replica = Replica::new(1, 1);
-        let first = run(&mut replica, vec![command(1, START_MS + 10, 1)]);
+        let first = run(&mut replica, vec![command(1, 1)]);
         // Also after its expiry: it was applied, only the answer got lost.
         replica.now_ms += 100;
-        let again = run(&mut replica, vec![command(1, START_MS + 10, 1)]);
+        let again = run(&mut replica, vec![command(1, 1)]);
         assert_eq!(again, first);
         assert!(replica.last.events.is_empty());
     }
 
     #[test]
-    fn an_expired_command_is_refused_and_not_remembered() {
+    fn two_copies_in_one_entry_count_once() {
         let mut replica = Replica::new(1, 1);
-        let late = run(&mut replica, vec![command(1, START_MS - 1, 1)]);
-        assert_eq!(refusal(&late[0]), Some(ErrorCode::CommandExpired));
-        let fresh = run(&mut replica, vec![command(1, START_MS + 1, 1)]);
-        assert_eq!(refusal(&fresh[0]), None);
+        let replies = run(&mut replica, vec![command(1, 1), command(1, 1)]);
+        assert_eq!(replies[0], replies[1]);
+        assert_eq!(replica.last.events.len(), 3, "one birth");
     }
 
     #[test]
-    fn old_rows_go_a_bounded_number_per_entry() {
+    fn an_expired_command_is_refused_and_not_remembered() {
         let mut replica = Replica::new(1, 1);
-        for n in 0..30 {
-            run(&mut replica, vec![command(n, 0, n)]);
-        }
-        replica.now_ms += replica.ctx.settings.command_dedup_ms + 1;
-        let rows = |replica: &Replica| {
-            let tag = crate::keys::command(b"")[0];
-            replica.tables.rows().filter(|(key, _)| key[0] == tag).count()
+        let late = Command {
+            expires_at_ms: START_MS - 1,
+            ..command(1, 1)
         };
-        assert_eq!(rows(&replica), 30);
-        run(&mut replica, vec![]);
-        assert_eq!(rows(&replica), 22);
-        run(&mut replica, vec![command(99, 0, 99)]);
-        assert_eq!(rows(&replica), 13, "two per command and eight more go, one came");
+        assert_eq!(
+            refusal(&run(&mut replica, vec![late])[0]),
+            Some(ErrorCode::CommandExpired)
+        );
+        assert_eq!(refusal(&run(&mut replica, vec![command(1, 1)])[0]), None);
+    }
+
+    #[test]
+    fn what_is_settled_is_forgotten_and_late_copies_are_refused() {
+        let mut replica = Replica::new(1, 1);
+        run(&mut replica, vec![command(1, 1), command(2, 1), command(3, 1)]);
+        assert_eq!(records(&replica), 3);
+        run(&mut replica, vec![command(4, 3)]);
+        assert_eq!(records(&replica), 2, "1 and 2 are gone, 3 and 4 are kept");
+        let before = replica.hash();
+        let late = run(&mut replica, vec![command(2, 1)]);
+        assert_eq!(refusal(&late[0]), Some(ErrorCode::CommandExpired));
+        assert!(replica.last.events.is_empty());
+        assert_eq!(replica.hash(), before);
+        // A command that was overtaken, and never came before, is none of the settled ones.
+        run(&mut replica, vec![command(6, 5)]);
+        assert_eq!(refusal(&run(&mut replica, vec![command(5, 5)])[0]), None);
+    }
+
+    #[test]
+    fn settling_is_bounded_per_entry() {
+        let mut replica = Replica::new(1, 1);
+        for sequence in 1..=200 {
+            run(&mut replica, vec![command(sequence, 1)]);
+        }
+        run(&mut replica, vec![command(201, 201)]);
+        assert_eq!(records(&replica), 201 - (2 + SETTLE_ROWS_EXTRA as usize));
+        for sequence in 202..=206 {
+            run(&mut replica, vec![command(sequence, sequence)]);
+        }
+        assert_eq!(records(&replica), 1);
+    }
+
+    #[test]
+    fn a_new_origin_sweeps_out_the_dead() {
+        let mut replica = Replica::new(1, 1);
+        run(&mut replica, vec![command(1, 1), command(2, 1)]);
+        let other = |replica: &mut Replica, origin| {
+            let command = Command {
+                origin,
+                expires_at_ms: 0,
+                ..command(1, 1)
+            };
+            run(replica, vec![command]);
+        };
+        other(&mut replica, 8);
+        assert_eq!(rows_of(&replica, &keys::command_origin(0)), 2, "both are alive");
+        replica.now_ms += replica.ctx.settings.command_dedup_ms + 1;
+        other(&mut replica, 9);
+        assert_eq!(rows_of(&replica, &keys::command_origin(0)), 1);
+        assert_eq!(records(&replica), 1);
     }
 }

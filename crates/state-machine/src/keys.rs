@@ -18,8 +18,8 @@
 //! | 18 | outbox | wide, target u32, seq u64 | `OutboxMessage` |
 //! | 19 | outbox next | wide, target u32 | u64 |
 //! | 1a | inbound next | wide, source u32 | u64 |
-//! | 1b | commands | wide, command id | `CommandRecord` |
-//! | 1c | commands by time | wide, applied u64, command id | empty |
+//! | 1b | commands | wide, origin u64, sequence u64 | `CommandRecord` |
+//! | 1c | command origins | wide, origin u64 | `CommandOrigin` |
 //! | 1d | threads | slot of owner, len u16, owner key, thread id | `Thread` |
 //! | 1e | scenarios | slot, parent id | `Scenario` |
 //! | 80 | cluster | | `ClusterRecord` |
@@ -61,7 +61,7 @@ const OUTBOX: u8 = 0x18;
 const OUTBOX_NEXT: u8 = 0x19;
 const INBOUND: u8 = 0x1a;
 const COMMAND: u8 = 0x1b;
-const COMMAND_TIME: u8 = 0x1c;
+const COMMAND_ORIGIN: u8 = 0x1c;
 const THREAD: u8 = 0x1d;
 const SCENARIO: u8 = 0x1e;
 const CLUSTER: u8 = 0x80;
@@ -278,29 +278,30 @@ pub(crate) fn inbound(source: u32) -> Vec<u8> {
     row(INBOUND, GROUP_WIDE, &[&source.to_be_bytes()])
 }
 
-pub(crate) fn command(command_id: &[u8]) -> Vec<u8> {
-    row(COMMAND, GROUP_WIDE, &[command_id])
-}
-
-pub(crate) fn command_time(applied_at_ms: u64, command_id: &[u8]) -> Vec<u8> {
+pub(crate) fn command(origin: u64, sequence: u64) -> Vec<u8> {
     row(
-        COMMAND_TIME,
+        COMMAND,
         GROUP_WIDE,
-        &[&applied_at_ms.to_be_bytes(), command_id],
+        &[&origin.to_be_bytes(), &sequence.to_be_bytes()],
     )
 }
 
-/// Command ids applied before `before_ms`.
-pub(crate) fn commands_before(before_ms: u64) -> Range {
-    Range {
-        from: row(COMMAND_TIME, GROUP_WIDE, &[]),
-        to: row(COMMAND_TIME, GROUP_WIDE, &[&before_ms.to_be_bytes()]),
-    }
+/// Commands of one origin.
+pub(crate) fn commands_of(origin: u64) -> Range {
+    Range::of(row(COMMAND, GROUP_WIDE, &[&origin.to_be_bytes()]))
 }
 
-/// Command id of a row of "commands by time".
-pub(crate) fn command_of_time(key: &[u8]) -> &[u8] {
-    key.get(11..).unwrap_or_default()
+pub(crate) fn command_origin(origin: u64) -> Vec<u8> {
+    row(COMMAND_ORIGIN, GROUP_WIDE, &[&origin.to_be_bytes()])
+}
+
+pub(crate) fn command_origins() -> Range {
+    Range::of(row(COMMAND_ORIGIN, GROUP_WIDE, &[]))
+}
+
+/// Origin of a row of "command origins".
+pub(crate) fn origin_of(key: &[u8]) -> u64 {
+    tail_u64(key)
 }
 
 pub(crate) fn thread(owner: &AgentRef, thread_id: &[u8]) -> Vec<u8> {

@@ -36,9 +36,9 @@ mod timers;
 mod transaction;
 mod visibility;
 
-pub use apply::{Applied, ApplyContext, Effect, Settings, apply};
+pub use apply::{Applied, ApplyContext, Effect, Settings, apply, is_deduplicated};
 pub use lifecycle::birth_events;
 pub use mailbox::BACKLOG_DELIVERIES_MAX;
 pub use memory::MemoryTables;
 pub use query::{log_time_ms, next_due_ms, outbox_head, query};
-pub use tables::{Changes, TableError, Tables, WriteBatch};
+pub use tables::{Change, Changes, TableError, Tables, WriteBatch};

@@ -90,7 +90,7 @@ pub(crate) fn create(
     if mailbox::is_deliverable(&intent) {
         mailbox::enqueue(tx, &mut intent)?;
         if let Some(agent) = &intent.to_agent {
-            tx.tables.put(keys::recipient(agent, id), Vec::new());
+            tx.tables.insert(keys::recipient(agent, id), Vec::new());
         }
     }
     if intent.deadline_at_ms != 0 {
@@ -98,7 +98,7 @@ pub(crate) fn create(
         timers::add(tx, due_ms, id.slot(), TimerKind::Deadline, id.as_bytes(), due_ms);
     }
     if let Some(payload) = payload {
-        rows::write(tx.tables, keys::payload(id), payload);
+        rows::insert(tx.tables, keys::payload(id), payload);
     }
     let count = rows::read_u64(&*tx.tables, &keys::intent_count())?.unwrap_or(0);
     rows::write_u64(tx.tables, keys::intent_count(), count.saturating_add(1));
@@ -194,7 +194,7 @@ pub(crate) fn append(
         at_ms: tx.now_ms,
         details: entry.details,
     };
-    rows::write(tx.tables, keys::event(id, event.seq), &event);
+    rows::insert(tx.tables, keys::event(id, event.seq), &event);
     tx.push_event(event.clone());
     Ok(event)
 }

@@ -67,7 +67,7 @@ pub(crate) fn enqueue(tx: &mut Transaction<'_, '_>, intent: &mut Intent) -> Resu
         intent_id: intent.intent_id.clone(),
         enqueued_at_ms: tx.now_ms,
     };
-    rows::write(tx.tables, keys::mailbox(&agent, cursor), &entry);
+    rows::insert(tx.tables, keys::mailbox(&agent, cursor), &entry);
     intent.mailbox_cursor = cursor;
     tx.push_effect(Effect::Deliver {
         agent_key: agent.key,

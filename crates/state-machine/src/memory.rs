@@ -15,7 +15,7 @@ impl MemoryTables {
     /// Makes the changes of a finished batch visible.
     pub fn commit(&mut self, changes: Changes) {
         for (key, change) in changes {
-            match change {
+            match change.value {
                 Some(value) => self.rows.insert(key, value),
                 None => self.rows.remove(&key),
             };

@@ -17,6 +17,11 @@ pub(crate) fn write<M: Message>(tables: &mut WriteBatch<'_>, key: Vec<u8>, row: 
     tables.put(key, row.encode_to_vec());
 }
 
+/// Writes a row whose key no row has, see [`WriteBatch::insert`].
+pub(crate) fn insert<M: Message>(tables: &mut WriteBatch<'_>, key: Vec<u8>, row: &M) {
+    tables.insert(key, row.encode_to_vec());
+}
+
 pub(crate) fn read_u64(tables: &dyn Tables, key: &[u8]) -> Result<Option<u64>, TableError> {
     let Some(value) = tables.get(key)? else {
         return Ok(None);

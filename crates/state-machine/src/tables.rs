@@ -1,7 +1,8 @@
 //! Ordered byte tables and the write batch that `apply` works in.
 
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::{Bound, ControlFlow};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -35,15 +36,28 @@ pub trait Tables {
     fn scan(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), TableError>;
 }
 
-/// What a finished batch changes: `None` deletes. To be made visible atomically, with the applied index.
-pub type Changes = BTreeMap<Vec<u8>, Option<Bytes>>;
+/// What a batch does to one row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The new value; `None` deletes.
+    pub value: Option<Bytes>,
+    /// Whether the row existed before. `false` is certain: storage need not look, and a row that is deleted again before
+    /// it reached the disk need never go there.
+    pub existed: bool,
+}
+
+/// What a finished batch changes. To be made visible atomically, with the applied index.
+pub type Changes = BTreeMap<Vec<u8>, Change>;
 
 /// Pending changes of one log entry over a read view. Nothing reaches storage before [`WriteBatch::finish`].
 pub struct WriteBatch<'a> {
     base: &'a dyn Tables,
+    /// `existed` means "may have existed" until [`WriteBatch::finish`].
     changes: Changes,
     /// What each write replaced in `changes`, oldest first.
-    undo: Vec<(Vec<u8>, Option<Option<Bytes>>)>,
+    undo: Vec<(Vec<u8>, Option<Change>)>,
+    /// Rows of `base` that were read, so that the state hash need not read them again.
+    seen: RefCell<HashMap<Vec<u8>, Option<Bytes>>>,
 }
 
 impl std::fmt::Debug for WriteBatch<'_> {
@@ -62,6 +76,7 @@ impl<'a> WriteBatch<'a> {
             base,
             changes: Changes::new(),
             undo: Vec::new(),
+            seen: RefCell::default(),
         }
     }
 
@@ -84,19 +99,39 @@ impl<'a> WriteBatch<'a> {
         }
     }
 
-    fn write(&mut self, key: Vec<u8>, change: Option<Bytes>) {
-        let replaced = self.changes.insert(key.clone(), change);
+    fn write(&mut self, key: Vec<u8>, value: Option<Bytes>, may_exist: bool) {
+        let existed = self.changes.get(&key).map_or(may_exist, |change| change.existed);
+        let replaced = self.changes.insert(key.clone(), Change { value, existed });
         self.undo.push((key, replaced));
     }
 
     /// Writes a row.
     pub fn put(&mut self, key: Vec<u8>, value: impl Into<Bytes>) {
-        self.write(key, Some(value.into()));
+        self.write(key, Some(value.into()), true);
+    }
+
+    /// Writes a row under a key that no row has, which spares a look at storage. The caller must be certain: a row
+    /// that exists after all makes the state hash wrong.
+    pub fn insert(&mut self, key: Vec<u8>, value: impl Into<Bytes>) {
+        debug_assert!(
+            self.changes.contains_key(&key) || matches!(self.base.get(&key), Ok(None)),
+            "inserted row exists"
+        );
+        self.write(key, Some(value.into()), false);
     }
 
     /// Deletes a row; a missing one is fine.
     pub fn delete(&mut self, key: Vec<u8>) {
-        self.write(key, None);
+        self.write(key, None, true);
+    }
+
+    fn get_base(&self, key: &[u8]) -> Result<Option<Bytes>, TableError> {
+        if let Some(known) = self.seen.borrow().get(key) {
+            return Ok(known.clone());
+        }
+        let value = self.base.get(key)?;
+        self.seen.borrow_mut().insert(key.to_vec(), value.clone());
+        Ok(value)
     }
 
     /// The changes, with the state hash brought up to date. Rows put back to their old value are dropped.
@@ -105,31 +140,38 @@ impl<'a> WriteBatch<'a> {
     /// When storage fails.
     pub fn finish(self) -> Result<Changes, TableError> {
         let mut hash = state_hash(self.base)?;
-        let mut out = Changes::new();
-        for (key, new) in self.changes {
-            let old = self.base.get(&key)?;
-            if old == new {
+        let mut seen = self.seen.into_inner();
+        let mut out = Vec::with_capacity(self.changes.len() + 1);
+        for (key, Change { value, existed }) in self.changes {
+            let old = match (existed, seen.remove(&key)) {
+                (false, _) => None,
+                (true, Some(known)) => known,
+                (true, None) => self.base.get(&key)?,
+            };
+            if old == value {
                 continue;
             }
+            let existed = old.is_some();
             hash = hash.wrapping_sub(old.map_or(0, |v| row_hash(&key, &v)));
-            hash = hash.wrapping_add(new.as_ref().map_or(0, |v| row_hash(&key, v)));
-            out.insert(key, new);
+            hash = hash.wrapping_add(value.as_ref().map_or(0, |v| row_hash(&key, v)));
+            out.push((key, Change { value, existed }));
         }
         if !out.is_empty() {
-            out.insert(
-                STATE_HASH_KEY.to_vec(),
-                Some(Bytes::copy_from_slice(&hash.to_be_bytes())),
-            );
+            let hash = Change {
+                value: Some(Bytes::copy_from_slice(&hash.to_be_bytes())),
+                existed: true,
+            };
+            out.push((STATE_HASH_KEY.to_vec(), hash));
         }
-        Ok(out)
+        Ok(out.into_iter().collect())
     }
 }
 
 impl Tables for WriteBatch<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, TableError> {
         match self.changes.get(key) {
-            Some(change) => Ok(change.clone()),
-            None => self.base.get(key),
+            Some(change) => Ok(change.value.clone()),
+            None => self.get_base(key),
         }
     }
 
@@ -161,7 +203,7 @@ pub fn scan_overlay(
     below(&mut |key, value| {
         // Everything of the overlay that sorts before this row comes first.
         while let Some((k, change)) = upper.next_if(|(k, _)| k.as_slice() < key) {
-            if let Some(v) = change
+            if let Some(v) = &change.value
                 && visit(k, v).is_break()
             {
                 stopped = true;
@@ -169,8 +211,10 @@ pub fn scan_overlay(
             }
         }
         let step = match upper.next_if(|(k, _)| k.as_slice() == key) {
-            Some((_, None)) => ControlFlow::Continue(()),
-            Some((k, Some(v))) => visit(k, v),
+            Some((k, change)) => match &change.value {
+                Some(v) => visit(k, v),
+                None => ControlFlow::Continue(()),
+            },
             None => visit(key, value),
         };
         stopped = step.is_break();
@@ -178,7 +222,7 @@ pub fn scan_overlay(
     })?;
     if !stopped {
         for (k, change) in upper {
-            if let Some(v) = change
+            if let Some(v) = &change.value
                 && visit(k, v).is_break()
             {
                 break;

@@ -9,7 +9,7 @@
 use crate::apply::{Applied, ApplyContext, Settings, apply};
 use crate::memory::MemoryTables;
 use crate::query::{outbox_head, query};
-use crate::tables::{Changes, STATE_HASH_KEY, Tables, WriteBatch, prefix_end, row_hash, state_hash};
+use crate::tables::{Change, Changes, STATE_HASH_KEY, Tables, WriteBatch, prefix_end, row_hash, state_hash};
 use baton_protocol::address::{canonical, slot_of};
 use baton_protocol::proto::internal::{
     AcknowledgeOutbox, Actor, AgentRef, Batch, Command, DeliverMessage, Event, GetIntent, Intent, IntentView,
@@ -319,15 +319,21 @@ fn scan(store: &impl Store, from: &[u8], to: &[u8], limit: usize) -> Rows {
     rows
 }
 
-fn changes(list: &[(&[u8], Option<&[u8]>)]) -> Changes {
-    list.iter()
-        .map(|(key, value)| (key.to_vec(), value.map(Bytes::copy_from_slice)))
-        .collect()
+/// As [`WriteBatch::finish`] would give them.
+fn changes(store: &impl Store, list: &[(&[u8], Option<&[u8]>)]) -> Changes {
+    let change = |(key, value): &(&[u8], Option<&[u8]>)| {
+        let change = Change {
+            value: value.map(Bytes::copy_from_slice),
+            existed: get(store, key).is_some(),
+        };
+        (key.to_vec(), change)
+    };
+    list.iter().map(change).collect()
 }
 
 fn reads_what_was_committed(mut store: impl Store) {
     assert_eq!(get(&store, b"k"), None);
-    store.commit(changes(&[(b"k", Some(b"v")), (b"empty", Some(b""))]));
+    store.commit(changes(&store, &[(b"k", Some(b"v")), (b"empty", Some(b""))]));
     assert_eq!(get(&store, b"k").as_deref(), Some(&b"v"[..]));
     assert_eq!(
         get(&store, b"empty").as_deref(),
@@ -335,21 +341,24 @@ fn reads_what_was_committed(mut store: impl Store) {
         "an empty value is a row"
     );
     let large = vec![7_u8; 300_000];
-    store.commit(changes(&[
-        (b"k", None),
-        (b"missing", None),
-        (b"large", Some(large.as_slice())),
-    ]));
+    store.commit(changes(
+        &store,
+        &[
+            (b"k", None),
+            (b"missing", None),
+            (b"large", Some(large.as_slice())),
+        ],
+    ));
     assert_eq!(get(&store, b"k"), None);
     assert_eq!(get(&store, b"large").as_deref(), Some(large.as_slice()));
-    store.commit(changes(&[(b"large", Some(b"small"))]));
+    store.commit(changes(&store, &[(b"large", Some(b"small"))]));
     assert_eq!(get(&store, b"large").as_deref(), Some(&b"small"[..]));
 }
 
 fn scans_in_key_order_within_bounds(mut store: impl Store) {
     let keys: [&[u8]; 7] = [b"a", b"a\x00", b"a\x00\xff", b"a\xff", b"b", b"\xff", b"\xff\xff"];
     let rows: Vec<(&[u8], Option<&[u8]>)> = keys.iter().map(|k| (*k, Some(&b"v"[..]))).collect();
-    store.commit(changes(&rows));
+    store.commit(changes(&store, &rows));
     let found = |from: &[u8], to: &[u8], limit| {
         let rows = scan(&store, from, to, limit);
         rows.into_iter().map(|(key, _)| key).collect::<Vec<_>>()
@@ -383,7 +392,8 @@ fn agrees_with_memory(mut store: impl Store) {
             let key = vec![0x10 + (draw(&mut state) % 4) as u8, (draw(&mut state) % 16) as u8];
             let length = (draw(&mut state) % 6_000) as usize;
             let value = (!draw(&mut state).is_multiple_of(3)).then(|| Bytes::from(vec![key[1]; length]));
-            round.insert(key, value);
+            let existed = get(&model, &key).is_some();
+            round.insert(key, Change { value, existed });
         }
         model.commit(round.clone());
         store.commit(round);
@@ -404,7 +414,9 @@ fn applies_like_memory(mut store: impl Store) {
         let entry = Batch {
             log_time_ms: START_MS + n,
             commands: vec![Command {
-                command_id: Bytes::copy_from_slice(&n.to_be_bytes()),
+                origin: 1,
+                sequence: n + 1,
+                settled_below: n,
                 expires_at_ms: 0,
                 body: Some(command::Body::Submit(submit("worker", n / 2))),
             }],

@@ -1,6 +1,7 @@
 //! What one log entry works in: tables, log time, and everything it gives back.
 
 use crate::apply::{Applied, ApplyContext, Effect};
+use crate::dedup::Origins;
 use crate::tables::{TableError, WriteBatch};
 use baton_protocol::proto::internal::{Done, Event, Rejection, Reply, reply};
 use baton_protocol::{ErrorCode, GroupId, META_GROUP, Slot};
@@ -71,6 +72,7 @@ pub(crate) struct Transaction<'a, 'b> {
     pub(crate) ctx: &'a ApplyContext,
     /// Log time, the same for every command of the entry.
     pub(crate) now_ms: u64,
+    pub(crate) origins: Origins,
     output: Output,
 }
 
@@ -80,6 +82,7 @@ impl<'a, 'b> Transaction<'a, 'b> {
             tables,
             ctx,
             now_ms,
+            origins: Origins::default(),
             output: Output::default(),
         }
     }

@@ -58,7 +58,9 @@ impl Group {
         let batch = Batch {
             log_time_ms: self.now_ms(),
             commands: vec![Command {
-                command_id: Bytes::copy_from_slice(&u128::from(index).to_be_bytes()),
+                origin: 1,
+                sequence: index,
+                settled_below: index,
                 expires_at_ms: u64::MAX,
                 body: Some(body),
             }],

@@ -7,17 +7,18 @@ use crate::codec;
 use crate::types::{LogId, StoredMembership};
 use baton_protocol::proto::internal as pb;
 use baton_state_machine::tables::Visit;
-use baton_state_machine::{TableError, Tables};
+use baton_state_machine::{Change, TableError, Tables};
 use bytes::Bytes;
 use prost::Message as _;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Largest value stored in one piece.
 pub(crate) const VALUE_BYTES_MAX: usize = 3 * 1024;
-/// Rows in one sled batch, which holds a lock of the whole process.
-pub(crate) const BATCH_ROWS_MAX: usize = 256;
+/// Rows held in memory at once while tables are filled from a snapshot.
+pub(crate) const FILL_ROWS_MAX: usize = 4_096;
 
 const TAG_INLINE: u8 = 0;
 const TAG_CHUNKED: u8 = 1;
@@ -35,6 +36,8 @@ pub(crate) struct DiskTables {
     db: sled::Db,
     rows: sled::Tree,
     chunks: sled::Tree,
+    /// Whether any row is in chunks: only then need a rewritten row be looked up for old ones.
+    has_chunks: AtomicBool,
     meta: sled::Tree,
 }
 
@@ -46,9 +49,11 @@ impl DiskTables {
                 .cache_capacity(cache_bytes)
                 .flush_every_ms(None)
                 .open()?;
+            let chunks = db.open_tree("chunks")?;
             Ok(Self {
                 rows: db.open_tree("rows")?,
-                chunks: db.open_tree("chunks")?,
+                has_chunks: AtomicBool::new(!chunks.is_empty()),
+                chunks,
                 meta: db.open_tree("meta")?,
                 db,
             })
@@ -89,39 +94,30 @@ impl DiskTables {
         .map(drop)
     }
 
-    /// Writes changes in small batches. Not atomic: belongs between two [`DiskTables::set_mark`].
+    /// Writes changes row by row. Not atomic: belongs between two [`DiskTables::set_mark`]. A sled batch would hold a lock
+    /// of the whole process, which stops the applies of every group.
     pub(crate) fn write<'a>(
         &self,
-        changes: impl Iterator<Item = (&'a Vec<u8>, &'a Option<Bytes>)>,
+        changes: impl Iterator<Item = (&'a Vec<u8>, &'a Change)>,
     ) -> Result<u64, TableError> {
-        let mut rows = sled::Batch::default();
-        let mut pending = 0;
         let mut written = 0;
         for (key, change) in changes {
-            self.drop_chunks(key)?;
-            match change {
-                None => rows.remove(key.as_slice()),
+            if change.existed && self.has_chunks.load(Ordering::Relaxed) {
+                self.drop_chunks(key)?;
+            }
+            match &change.value {
+                None => guarded(|| self.rows.remove(key))?,
                 Some(value) if value.len() <= VALUE_BYTES_MAX => {
-                    rows.insert(key.as_slice(), [&[TAG_INLINE], value.as_ref()].concat());
+                    let stored = [&[TAG_INLINE], value.as_ref()].concat();
+                    guarded(|| self.rows.insert(key, stored))?
                 }
                 Some(value) => {
                     let count = self.write_chunks(key, value)?;
-                    rows.insert(
-                        key.as_slice(),
-                        [&[TAG_CHUNKED], &count.to_be_bytes()[..]].concat(),
-                    );
+                    let stored = [&[TAG_CHUNKED], &count.to_be_bytes()[..]].concat();
+                    guarded(|| self.rows.insert(key, stored))?
                 }
-            }
-            pending += 1;
+            };
             written += 1;
-            if pending == BATCH_ROWS_MAX {
-                let full = std::mem::take(&mut rows);
-                guarded(|| self.rows.apply_batch(full))?;
-                pending = 0;
-            }
-        }
-        if pending > 0 {
-            guarded(|| self.rows.apply_batch(rows))?;
         }
         Ok(written)
     }
@@ -156,6 +152,7 @@ impl DiskTables {
     }
 
     fn write_chunks(&self, key: &[u8], value: &[u8]) -> Result<u32, TableError> {
+        self.has_chunks.store(true, Ordering::Relaxed);
         let mut count = 0;
         for chunk in value.chunks(VALUE_BYTES_MAX) {
             guarded(|| self.chunks.insert(chunk_key(key, count), chunk))?;

@@ -1,6 +1,6 @@
 //! The tables of one replica: applies, checkpoints, snapshots, installs.
 
-use super::disk::{BATCH_ROWS_MAX, DiskTables, Position};
+use super::disk::{DiskTables, FILL_ROWS_MAX, Position};
 use super::overlay::Levels;
 use crate::codec;
 use crate::log::GroupLog;
@@ -10,7 +10,7 @@ use crate::snapshot::{SnapshotError, SnapshotFile, SnapshotStore, SnapshotWriter
 use crate::types::LogId;
 use baton_protocol::proto::internal as pb;
 use baton_state_machine::tables::state_hash;
-use baton_state_machine::{Changes, TableError, Tables};
+use baton_state_machine::{Change, Changes, TableError, Tables};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -290,8 +290,12 @@ pub(crate) fn load_snapshot(
     disk.set_mark(&position, true)?;
     let mut rows = Changes::new();
     file.for_each_row(|key, value| {
-        rows.insert(key.to_vec(), Some(value));
-        if rows.len() >= BATCH_ROWS_MAX {
+        let change = Change {
+            value: Some(value),
+            existed: false,
+        };
+        rows.insert(key.to_vec(), change);
+        if rows.len() >= FILL_ROWS_MAX {
             disk.write(std::mem::take(&mut rows).iter())?;
         }
         Ok(())

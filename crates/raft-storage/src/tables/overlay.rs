@@ -2,8 +2,9 @@
 
 use super::disk::{DiskTables, Position};
 use baton_state_machine::tables::{Visit, scan_overlay};
-use baton_state_machine::{Changes, TableError, Tables};
+use baton_state_machine::{Change, Changes, TableError, Tables};
 use bytes::Bytes;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 /// What a row costs in memory besides key and value.
@@ -36,12 +37,7 @@ impl Levels {
 
     pub(super) fn commit(&mut self, changes: Changes) {
         for (key, change) in changes {
-            let added = row_bytes(&key, change.as_ref());
-            self.active_bytes += added;
-            let key_bytes = key.len();
-            if let Some(old) = self.active.insert(key, change) {
-                self.active_bytes -= key_bytes + old.map_or(0, |v| v.len()) + ROW_OVERHEAD_BYTES;
-            }
+            overlay(&mut self.active, &mut self.active_bytes, key, change);
         }
     }
 
@@ -53,7 +49,9 @@ impl Levels {
         self.active_bytes = 0;
         if let Some(left) = self.frozen.take() {
             let mut merged = Arc::unwrap_or_clone(left);
-            merged.append(&mut rows);
+            for (key, change) in rows {
+                overlay(&mut merged, &mut 0, key, change);
+            }
             rows = merged;
         }
         let rows = Arc::new(rows);
@@ -83,10 +81,10 @@ impl Levels {
 impl Tables for Levels {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, TableError> {
         if let Some(change) = self.active.get(key) {
-            return Ok(change.clone());
+            return Ok(change.value.clone());
         }
         if let Some(change) = self.frozen().and_then(|rows| rows.get(key)) {
-            return Ok(change.clone());
+            return Ok(change.value.clone());
         }
         self.disk()?.get(key)
     }
@@ -104,6 +102,29 @@ fn closed() -> TableError {
     TableError::Storage("tables are closed".into())
 }
 
-fn row_bytes(key: &[u8], value: Option<&Bytes>) -> usize {
-    key.len() + value.map_or(0, Bytes::len) + ROW_OVERHEAD_BYTES
+/// Puts one change on a level. A row that comes and goes on the same level leaves nothing there: mailbox entries,
+/// timers, messages and command ids of finished work never cost the disk anything.
+fn overlay(level: &mut Changes, level_bytes: &mut usize, key: Vec<u8>, change: Change) {
+    let key_bytes = key.len();
+    let added = row_bytes(key_bytes, &change);
+    match level.entry(key) {
+        Entry::Vacant(entry) => {
+            entry.insert(change);
+            *level_bytes += added;
+        }
+        Entry::Occupied(mut entry) => {
+            let old = row_bytes(key_bytes, entry.get());
+            *level_bytes = level_bytes.saturating_sub(old);
+            if change.value.is_none() && !entry.get().existed {
+                entry.remove();
+            } else {
+                entry.get_mut().value = change.value;
+                *level_bytes += added;
+            }
+        }
+    }
+}
+
+fn row_bytes(key_bytes: usize, change: &Change) -> usize {
+    key_bytes + change.value.as_ref().map_or(0, Bytes::len) + ROW_OVERHEAD_BYTES
 }

@@ -9,7 +9,7 @@ use crate::types::log_id;
 use baton_protocol::GroupId;
 use baton_protocol::proto::internal as pb;
 use baton_state_machine::testing::{Store, tables_suite};
-use baton_state_machine::{Changes, MemoryTables, Tables};
+use baton_state_machine::{Change, Changes, MemoryTables, Tables};
 use bytes::Bytes;
 use proptest::prelude::*;
 use std::ops::ControlFlow;
@@ -137,7 +137,10 @@ proptest! {
         let mut model = MemoryTables::default();
         let mut tested = Tested::new(0);
         for (n, step) in steps.into_iter().enumerate() {
-            let change = |key: u8, value: Option<Bytes>| Changes::from([(vec![key], value)]);
+            let change = |key: u8, value: Option<Bytes>| {
+                let existed = model.get(&[key]).unwrap().is_some();
+                Changes::from([(vec![key], Change { value, existed })])
+            };
             let changes = match step {
                 Step::Put(key, size) => change(key, Some(vec![n as u8; size].into())),
                 Step::Delete(key) => change(key, None),

@@ -142,7 +142,9 @@ pub fn submits(term: u64, indexes: std::ops::Range<u64>) -> Vec<Entry> {
     indexes
         .map(|index| {
             let command = Command {
-                command_id: Bytes::copy_from_slice(&index.to_be_bytes()),
+                origin: 1,
+                sequence: index,
+                settled_below: index,
                 expires_at_ms: u64::MAX,
                 body: Some(command::Body::Submit(submit("worker", index))),
             };

@@ -145,11 +145,10 @@ impl World {
             _ => self.now_ms + 10_000,
         };
         Command {
-            command_id: if draw.one_in(30) {
-                Bytes::new()
-            } else {
-                Bytes::copy_from_slice(&u128::from(self.commands).to_be_bytes())
-            },
+            origin: if draw.one_in(30) { 0 } else { 1 + draw.below(3) },
+            sequence: self.commands,
+            // Repeats of the last few entries must find their answers.
+            settled_below: self.commands.saturating_sub(400),
             expires_at_ms,
             body: Some(body),
         }
@@ -348,7 +347,7 @@ pub(crate) fn replay(log: &[Logged], restore_at: usize) -> Vec<Replica> {
 /// Whether a batch holds only commands that are recognised by their id.
 pub(crate) fn is_repeatable(batch: &Batch) -> bool {
     batch.commands.iter().all(|c| {
-        !c.command_id.is_empty()
+        c.origin != 0
             && !matches!(
                 c.body,
                 None | Some(
