@@ -128,6 +128,7 @@ pub fn is_deduplicated(body: &Body) -> bool {
         Body::Pulse(_)
         | Body::FailAttempt(_)
         | Body::Redeliver(_)
+        | Body::FinishAttempt(_)
         | Body::Deliver(_)
         | Body::Acknowledge(_) => false,
         Body::Submit(_)
@@ -157,6 +158,7 @@ fn dispatch(tx: &mut Transaction<'_, '_>, body: &Body) -> Outcome {
         Body::StartScenario(c) => commands::start_scenario::apply(tx, c),
         Body::FailAttempt(c) => commands::fail_attempt::apply(tx, c),
         Body::Redeliver(c) => commands::redeliver::apply(tx, c),
+        Body::FinishAttempt(c) => commands::finish_attempt::apply(tx, c),
         Body::Pulse(Pulse {}) => commands::pulse::apply(tx),
         Body::Reserve(c) => commands::reserve::apply(tx, c),
         Body::Finish(c) => commands::finish::apply(tx, c),

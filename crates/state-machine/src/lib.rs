@@ -17,6 +17,7 @@ pub mod apply;
 mod commands;
 mod controls;
 mod dedup;
+mod deliveries;
 mod idempotency;
 mod json;
 mod keys;
@@ -37,6 +38,7 @@ mod transaction;
 mod visibility;
 
 pub use apply::{Applied, ApplyContext, Effect, Settings, apply, is_deduplicated};
+pub use deliveries::{DeliveryRows, delivery_rows, open_deliveries};
 pub use lifecycle::birth_events;
 pub use mailbox::BACKLOG_DELIVERIES_MAX;
 pub use memory::MemoryTables;

@@ -34,16 +34,17 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &FailAttempt) -> Outc
 
 /// The open delivery at exactly this cursor; anything else has been overtaken.
 pub(crate) fn fenced(tx: &Transaction<'_, '_>, intent_id: &[u8], cursor: u64) -> Result<Intent, Stop> {
-    let stale = || {
-        reject(
-            ErrorCode::StaleAttempt,
-            "this delivery is over or has a newer cursor; drop it",
-        )
-    };
     let id = IntentId::from_slice(intent_id).ok_or_else(stale)?;
     rows::intent(&*tx.tables, id)?
         .filter(|intent| cursor != 0 && intent.mailbox_cursor == cursor)
         .ok_or_else(stale)
+}
+
+pub(crate) fn stale() -> Stop {
+    reject(
+        ErrorCode::StaleAttempt,
+        "this delivery is over or has a newer cursor; drop it",
+    )
 }
 
 #[cfg(test)]

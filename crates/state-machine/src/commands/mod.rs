@@ -8,6 +8,7 @@ pub(crate) mod create_service_account;
 pub(crate) mod deliver;
 pub(crate) mod fail_attempt;
 pub(crate) mod finish;
+pub(crate) mod finish_attempt;
 pub(crate) mod policy;
 pub(crate) mod pulse;
 pub(crate) mod redeliver;

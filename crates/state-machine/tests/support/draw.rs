@@ -4,10 +4,10 @@ use super::{AGENTS, SHARD_GROUPS, World, account, bootstrap, header};
 use baton_protocol::address::{AGENT_CORE, slot_of};
 use baton_protocol::proto::internal::command::Body;
 use baton_protocol::proto::internal::{
-    AcknowledgeOutbox, Actor, AgentRef, ApiKey, CompiledScenario, CompiledStep, CreateApiKey,
-    CreateServiceAccount, DeliverMessage, FailAttempt, FinishIdempotency, IdempotencyClaim, KeyKind, Member,
-    OutboxMessage, Pulse, RedeliverIntent, Reply, ReserveIdempotency, ResolveIntent, ResumeIntent,
-    RevokeApiKey, SetFeatureLevel, StartScenario, SubmitIntent, UpdateControls, UpdatePolicy,
+    AcknowledgeOutbox, Actor, AgentRef, ApiKey, AttemptFence, CompiledScenario, CompiledStep, CreateApiKey,
+    CreateServiceAccount, DeliverMessage, FailAttempt, FinishAttempt, FinishIdempotency, IdempotencyClaim,
+    KeyKind, Member, OutboxMessage, Pulse, RedeliverIntent, Reply, ReserveIdempotency, ResolveIntent,
+    ResumeIntent, RevokeApiKey, SetFeatureLevel, StartScenario, SubmitIntent, UpdateControls, UpdatePolicy,
     UpdateServiceAccount, outbox_message, reply, resume_intent,
 };
 use baton_protocol::{IntentId, Route};
@@ -55,7 +55,8 @@ impl World {
             7..=9 => self.resume(draw),
             10 => self.update_controls(draw),
             11 => self.update_policy(draw),
-            12 | 13 => self.fail_attempt(draw),
+            12 => self.fail_attempt(draw),
+            13 => self.finish_attempt(draw),
             14 => self.redeliver(draw),
             15 | 16 => (shard, Body::Pulse(Pulse {})),
             17 => self.reserve(draw, shard),
@@ -273,6 +274,23 @@ impl World {
     fn redeliver(&self, draw: &mut Draw) -> (usize, Body) {
         let (group, intent_id, cursor) = self.attempt(draw);
         (group, Body::Redeliver(RedeliverIntent { intent_id, cursor }))
+    }
+
+    fn finish_attempt(&self, draw: &mut Draw) -> (usize, Body) {
+        let (group, intent_id, cursor) = self.attempt(draw);
+        let command = FinishAttempt {
+            actor: Self::any_actor(draw),
+            intent_id,
+            cursor,
+            fence: (!draw.one_in(8)).then(|| AttemptFence {
+                term: draw.below(3),
+                counter: draw.below(3),
+            }),
+            status: draw.below(11) as i32,
+            body: draw.one_in(2).then(|| json("{\"ok\":1}")),
+            reason: String::new(),
+        };
+        (group, Body::FinishAttempt(command))
     }
 
     fn reserve(&self, draw: &mut Draw, shard: usize) -> (usize, Body) {

@@ -354,6 +354,7 @@ pub(crate) fn is_repeatable(batch: &Batch) -> bool {
                     Body::Pulse(_)
                         | Body::FailAttempt(_)
                         | Body::Redeliver(_)
+                        | Body::FinishAttempt(_)
                         | Body::Deliver(_)
                         | Body::Acknowledge(_)
                 )
