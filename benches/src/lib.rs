@@ -2,6 +2,8 @@
 //!
 //! `cargo bench -p baton-benches` runs them; they report, they assert nothing about time.
 
+pub mod storage;
+
 use baton_protocol::proto::internal::{Batch, Command, KeyKind, ResumeIntent, command, resume_intent};
 use baton_state_machine::testing;
 
@@ -11,10 +13,27 @@ pub const PAYLOAD: &str = r#"{"order_id":"ORD-8842","amount":199.99,"currency":"
 pub const RESULT: &str =
     r#"{"action":"complete","order_id":"ORD-8842","status":"captured","transaction_id":"txn-1"}"#;
 
-/// The `n`th submit, spread over a hundred agents.
+/// Agents that the intents are spread over.
+const AGENTS: u64 = 100;
+
+/// Whom the `n`th intent is for.
+#[must_use]
+pub fn agent_name(n: u64) -> String {
+    format!("payment-service-{}", n % AGENTS)
+}
+
+/// How large the stores of a benchmark are: with `cargo bench` all of `sizes`, in a test run the first one.
+#[must_use]
+pub fn sizes(sizes: &[u64]) -> &[u64] {
+    let measured =
+        std::env::args().any(|arg| arg == "--bench") && !std::env::args().any(|arg| arg == "--test");
+    if measured { sizes } else { &sizes[..1] }
+}
+
+/// The `n`th submit, spread over the agents.
 #[must_use]
 pub fn submit(n: u64) -> command::Body {
-    let mut submit = testing::submit(&format!("payment-service-{}", n % 100), n);
+    let mut submit = testing::submit(&agent_name(n), n);
     submit.intent_type = "intent.payment.process.v1".to_owned();
     submit.payload = Some(testing::json(PAYLOAD));
     submit.max_delivery_attempts = 3;
@@ -24,7 +43,7 @@ pub fn submit(n: u64) -> command::Body {
 /// The agent's answer to the `n`th submit.
 #[must_use]
 pub fn complete(n: u64) -> command::Body {
-    let name = format!("payment-service-{}", n % 100);
+    let name = agent_name(n);
     let to = testing::agent(&name);
     command::Body::Resume(ResumeIntent {
         actor: Some(testing::actor(KeyKind::Agent, &name)),

@@ -1,8 +1,8 @@
 //! One kill -9 of a leader under a steady stream of submits.
 
+use super::driver::Driver;
 use super::load::Load;
 use super::target::Target;
-use crate::client::Api;
 use baton_protocol::address::canonical;
 use baton_protocol::{GroupMap, Slot};
 use std::sync::Arc;
@@ -22,8 +22,7 @@ const AGENT: &str = "bench-failover";
 const ERROR_PAUSE: Duration = Duration::from_millis(5);
 
 /// Kills the leader, waits for submits to go on, restarts the node. Returns the gap in milliseconds.
-pub(super) async fn once(load: &Load, target: &mut Target) -> anyhow::Result<u64> {
-    let api = target.api().clone();
+pub(super) async fn once(load: &Load, driver: &Driver, target: &mut Target) -> anyhow::Result<u64> {
     let cluster = target.cluster()?;
     let credentials = cluster.credentials();
     let address = canonical(&credentials.org_slug, &credentials.workspace_slug, AGENT);
@@ -37,7 +36,7 @@ pub(super) async fn once(load: &Load, target: &mut Target) -> anyhow::Result<u64
         .map(|n| {
             tokio::spawn(submit_loop(
                 load.clone(),
-                api.starting_at(n),
+                driver.starting_at(n),
                 times.clone(),
                 Arc::clone(&stop),
             ))
@@ -58,13 +57,12 @@ pub(super) async fn once(load: &Load, target: &mut Target) -> anyhow::Result<u64
 
 async fn submit_loop(
     load: Load,
-    api: Api,
+    driver: Driver,
     times: tokio::sync::watch::Sender<Option<Instant>>,
     stop: Arc<AtomicBool>,
 ) {
     while !stop.load(Ordering::Relaxed) {
-        let number = load.next_number();
-        match load.submit(&api, AGENT, number).await {
+        match driver.submit(&load.job_to(AGENT)).await {
             Ok(_) => _ = times.send_replace(Some(Instant::now())),
             Err(_) => tokio::time::sleep(ERROR_PAUSE).await,
         }

@@ -1,205 +1,170 @@
-//! Workers in a closed loop: each waits for its answer before it goes on.
+//! The intents of a run: recipients, payloads, keys, numbers.
 
-use super::BenchOptions;
-use crate::client::Api;
-use reqwest::Method;
-use serde::Serialize;
+use super::mode::Idempotency;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
-use tokio::time::Instant;
 
-/// Longest wait for one cycle's end.
-const CYCLE_PATIENCE: Duration = Duration::from_secs(30);
-/// Pause after an error, so that a broken cluster is not hammered.
-const ERROR_PAUSE: Duration = Duration::from_millis(20);
+/// Type of every intent.
+pub(super) const INTENT_TYPE: &str = "bench.load.v1";
 
-/// What a worker does in one round.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Kind {
-    /// POST until acknowledged.
-    Submit,
-    /// Submit, delivery, resume, terminal event observed.
-    Cycle,
+/// Who an intent is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Somebody listens and completes.
+    Agent,
+    /// Nobody listens: the intent stays open.
+    Sink,
+    /// Observers look on; the submitter ends the intent.
+    Watched,
 }
 
-impl Kind {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Submit => "submit",
-            Self::Cycle => "cycle",
-        }
+/// One intent to submit.
+#[derive(Debug, Clone)]
+pub(super) struct Job {
+    /// Unique in the run; comes back in the result of a cycle.
+    pub(super) number: u64,
+    pub(super) to: String,
+    pub(super) idempotency: Idempotency,
+    run: Arc<str>,
+    filler: Arc<str>,
+    payload_bytes: usize,
+}
+
+impl Job {
+    /// The payload, for clients that build JSON.
+    pub(super) fn payload(&self) -> Value {
+        json!({"filler": self.filler(), "number": self.number})
+    }
+
+    /// The same payload as text.
+    pub(super) fn payload_text(&self) -> String {
+        frame(self.filler(), self.number)
+    }
+
+    /// The idempotency key, if the run wants one.
+    pub(super) fn key(&self) -> Option<String> {
+        (self.idempotency != Idempotency::None).then(|| format!("{}-{}", self.run, self.number))
+    }
+
+    fn filler(&self) -> &str {
+        let frame_bytes = frame("", self.number).len();
+        &self.filler[..self.payload_bytes.saturating_sub(frame_bytes)]
     }
 }
 
-/// What the workers of one cell did.
-#[derive(Debug, Default)]
-pub(super) struct Counted {
-    /// Microseconds of each round that succeeded, sorted.
-    pub(super) latencies_us: Vec<u32>,
-    pub(super) errors: u64,
-    pub(super) seconds: f64,
+fn frame(filler: &str, number: u64) -> String {
+    format!("{{\"filler\":\"{filler}\",\"number\":{number}}}")
 }
 
-/// The load of one run.
+/// The load of one run over one protocol.
 #[derive(Debug, Clone)]
 pub(super) struct Load {
-    run: String,
+    run: Arc<str>,
     agents: usize,
     filler: Arc<str>,
-    duration: Duration,
-    warm_up: Duration,
+    payload_bytes: usize,
+    idempotency: Idempotency,
     next: Arc<AtomicU64>,
+    stored: Arc<AtomicU64>,
 }
 
 impl Load {
-    pub(super) fn new(options: &BenchOptions, run: String) -> Self {
+    /// `run` must be new for each run; `payload_bytes` is the whole JSON text, as far as number and braces fit in it.
+    pub(super) fn new(run: &str, agents: usize, payload_bytes: usize, idempotency: Idempotency) -> Self {
         Self {
-            run: run.chars().take(8).collect(),
-            agents: options.agents,
-            filler: "x".repeat(options.payload_bytes).into(),
-            duration: options.duration,
-            warm_up: options.warm_up,
+            run: run.into(),
+            agents,
+            filler: "x".repeat(payload_bytes).into(),
+            payload_bytes,
+            idempotency,
             next: Arc::new(AtomicU64::new(0)),
+            stored: Arc::new(AtomicU64::new(0)),
         }
-    }
-
-    pub(super) fn duration(&self) -> Duration {
-        self.duration
-    }
-
-    pub(super) fn warm_up(&self) -> Duration {
-        self.warm_up
     }
 
     /// Names of the agents that listen.
     pub(super) fn agents(&self) -> impl Iterator<Item = String> + '_ {
-        (0..self.agents).map(|n| self.recipient(Kind::Cycle, n))
+        (0..self.agents as u64).map(|n| self.recipient(Role::Agent, n))
     }
 
-    /// Submit cells have recipients of their own, to whom nobody listens: their intents stay open.
-    fn recipient(&self, kind: Kind, n: usize) -> String {
-        let role = match kind {
-            Kind::Submit => "sink",
-            Kind::Cycle => "agent",
+    /// The `n`th recipient in a role.
+    pub(super) fn recipient(&self, role: Role, n: u64) -> String {
+        let role = match role {
+            Role::Agent => "agent",
+            Role::Sink => "sink",
+            Role::Watched => "watched",
         };
-        format!("bench-{}-{role}-{n}", self.run)
+        format!("bench-{}-{role}-{}", self.run, n % self.agents as u64)
     }
 
-    /// Runs `workers` for a time.
-    pub(super) async fn run_for(&self, api: &Api, kind: Kind, workers: usize, time: Duration) -> Counted {
-        let started = Instant::now();
-        let until = started + time;
-        self.spawn(api, kind, workers, move |_| Instant::now() < until, started)
-            .await
+    /// The next intent for one of the recipients in turn.
+    pub(super) fn job(&self, role: Role) -> Job {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let to = self.recipient(role, number);
+        self.numbered(to, number)
     }
 
-    /// Submits `count` intents and returns how many were accepted.
-    pub(super) async fn run_count(&self, api: &Api, workers: usize, count: u64) -> u64 {
-        let first = self.next.load(Ordering::Relaxed);
-        let counted = self
-            .spawn(
-                api,
-                Kind::Submit,
-                workers,
-                move |n| n < first + count,
-                Instant::now(),
-            )
-            .await;
-        counted.latencies_us.len() as u64
+    /// The next intent for this recipient.
+    pub(super) fn job_to(&self, to: &str) -> Job {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.numbered(to.to_owned(), number)
     }
 
-    async fn spawn(
-        &self,
-        api: &Api,
-        kind: Kind,
-        workers: usize,
-        go_on: impl Fn(u64) -> bool + Clone + Send + 'static,
-        started: Instant,
-    ) -> Counted {
-        let tasks: Vec<_> = (0..workers)
-            .map(|n| tokio::spawn(work(self.clone(), api.starting_at(n), kind, go_on.clone())))
-            .collect();
-        let mut counted = Counted::default();
-        for task in tasks {
-            let Ok((latencies, errors)) = task.await else {
-                continue;
-            };
-            counted.latencies_us.extend(latencies);
-            counted.errors += errors;
-        }
-        counted.seconds = started.elapsed().as_secs_f64();
-        counted.latencies_us.sort_unstable();
-        counted
-    }
-
-    /// One round; the answer's time is the caller's to take.
-    pub(super) async fn round(&self, api: &Api, kind: Kind, number: u64) -> anyhow::Result<()> {
-        let to = self.recipient(kind, usize::try_from(number % self.agents as u64)?);
-        let id = self.submit(api, &to, number).await?;
-        match kind {
-            Kind::Submit => Ok(()),
-            Kind::Cycle => ended(api, &id).await,
+    fn numbered(&self, to: String, number: u64) -> Job {
+        Job {
+            number,
+            to,
+            idempotency: self.idempotency,
+            run: Arc::clone(&self.run),
+            filler: Arc::clone(&self.filler),
+            payload_bytes: self.payload_bytes,
         }
     }
 
-    /// One submit to `to`; returns the intent's id.
-    pub(super) async fn submit(&self, api: &Api, to: &str, number: u64) -> anyhow::Result<String> {
-        let body = json!({
-            "intent_type": "bench.load.v1",
-            "to_agent": to,
-            "payload": {"number": number, "filler": &*self.filler},
-        });
-        let answer = api.once(Method::POST, "/v1/intents", Some(&body), None).await?;
-        anyhow::ensure!(answer.ok(), "refused: {}", answer.problem());
-        let id = answer.body["intent_id"].as_str();
-        Ok(id.ok_or_else(|| anyhow::anyhow!("no intent_id"))?.to_owned())
+    /// One more intent is stored and stays open.
+    pub(super) fn left_open(&self) {
+        self.stored.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Numbers rounds across all cells.
-    pub(super) fn next_number(&self) -> u64 {
-        self.next.fetch_add(1, Ordering::Relaxed)
+    /// Intents of this run that are stored and open.
+    pub(super) fn stored(&self) -> u64 {
+        self.stored.load(Ordering::Relaxed)
     }
 }
 
-async fn work(load: Load, api: Api, kind: Kind, go_on: impl Fn(u64) -> bool) -> (Vec<u32>, u64) {
-    let mut latencies = Vec::new();
-    let mut errors = 0;
-    loop {
-        let number = load.next_number();
-        if !go_on(number) {
-            return (latencies, errors);
-        }
-        let began = Instant::now();
-        match load.round(&api, kind, number).await {
-            Ok(()) => latencies.push(u32::try_from(began.elapsed().as_micros()).unwrap_or(u32::MAX)),
-            Err(error) => {
-                errors += 1;
-                tracing::debug!(%error, "a round failed");
-                tokio::time::sleep(ERROR_PAUSE).await;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_has_the_size_that_was_asked_for_and_reads_back() {
+        for bytes in [0, 40, 256, 1000] {
+            let load = Load::new("r", 2, bytes, Idempotency::Caller);
+            for _ in 0..12 {
+                let job = load.job(Role::Sink);
+                let text = job.payload_text();
+                assert_eq!(text.len(), bytes.max(frame("", job.number).len()));
+                assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), job.payload());
+                assert_eq!(job.payload()["number"], job.number);
             }
         }
     }
-}
 
-/// Waits for the terminal event on the intent's stream.
-async fn ended(api: &Api, id: &str) -> anyhow::Result<()> {
-    // The three events of the birth are known already.
-    let mut frames = api.follow(format!("/v1/intents/{id}/events/stream"), 3);
-    let until = Instant::now() + CYCLE_PATIENCE;
-    loop {
-        let frame = tokio::time::timeout_at(until, frames.recv())
-            .await?
-            .ok_or_else(|| anyhow::anyhow!("the event stream closed"))?;
-        match frame.event.as_str() {
-            "intent.completed" => return Ok(()),
-            "intent.failed" | "intent.canceled" | "intent.timed_out" => {
-                let event: Value = serde_json::from_str(&frame.data)?;
-                anyhow::bail!("ended {}", event["status"]);
-            }
-            _ => {}
-        }
+    #[test]
+    fn numbers_and_keys_are_unique_and_recipients_take_turns() {
+        let load = Load::new("r", 2, 0, Idempotency::Recipient);
+        let jobs: Vec<Job> = (0..4).map(|_| load.job(Role::Agent)).collect();
+        let keys: std::collections::HashSet<_> = jobs.iter().map(|job| job.key().unwrap()).collect();
+        assert_eq!(keys.len(), 4);
+        assert_eq!(jobs[0].to, jobs[2].to);
+        assert_ne!(jobs[0].to, jobs[1].to);
+        assert!(load.agents().any(|name| name == jobs[0].to));
+        assert!(
+            Load::new("r", 1, 0, Idempotency::None)
+                .job(Role::Sink)
+                .key()
+                .is_none()
+        );
     }
 }

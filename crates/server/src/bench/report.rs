@@ -1,10 +1,11 @@
-//! The figures of one run.
+//! The figures of one run, as they stand in the JSON document.
 
-use super::load::{Counted, Kind};
-use super::usage::Usage;
-use crate::output::table;
-use comfy_table::Table;
+use super::BenchOptions;
+use super::cell::{Counted, Plan};
+use super::mode::{Idempotency, Mode, Observe, Protocol};
+use hdrhistogram::Histogram;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// Everything that was measured; absent parts were not asked for or cannot be seen from here.
 #[derive(Debug, Serialize)]
@@ -13,56 +14,139 @@ pub(super) struct Report {
     pub(super) profile: &'static str,
     pub(super) nodes: usize,
     pub(super) cpus: usize,
+    pub(super) settings: Settings,
     pub(super) idle: Option<Idle>,
     pub(super) cells: Vec<Cell>,
-    pub(super) fill: Option<Fill>,
     pub(super) failover: Option<FailoverReport>,
+}
+
+/// What all cells have in common.
+#[derive(Debug, Serialize)]
+pub(super) struct Settings {
+    pub(super) shard_groups: Option<u32>,
+    agents: usize,
+    payload_bytes: usize,
+    idempotency: Idempotency,
+    observe: Observe,
+    seconds: f64,
+    warm_up_seconds: f64,
 }
 
 /// The nodes before any load.
 #[derive(Debug, Serialize)]
 pub(super) struct Idle {
     pub(super) cpu_percent_per_node: f64,
-    /// All nodes together.
-    pub(super) resident_bytes: Option<u64>,
+    pub(super) resident_bytes_per_node: Vec<u64>,
     /// All nodes together.
     pub(super) disk_bytes: Option<u64>,
 }
 
-/// One kind of round at one number of workers.
+/// One mode at one load.
 #[derive(Debug, Serialize)]
 pub(super) struct Cell {
-    kind: Kind,
-    workers: usize,
-    rounds: usize,
-    errors: u64,
-    per_second: f64,
-    p50_ms: f64,
-    p99_ms: f64,
-    max_ms: f64,
-    /// CPU seconds of all nodes per 1,000 rounds.
-    node_cpu_seconds_per_1000: Option<f64>,
-    /// Device syncs of all nodes per round.
-    syncs_per_round: Option<f64>,
-    resident_bytes: Option<u64>,
+    pub(super) name: String,
+    pub(super) mode: Mode,
+    pub(super) protocol: Protocol,
+    pub(super) workers: usize,
+    pub(super) observers: Option<usize>,
+    /// Intended operations per second; absent in the closed loop.
+    pub(super) rate: Option<u32>,
+    /// Open intents that this run had stored before.
+    pub(super) stored: u64,
+    /// Operations whose end was observed and right.
+    pub(super) operations: u64,
+    pub(super) errors: u64,
+    /// How often each error was seen.
+    pub(super) problems: BTreeMap<String, u64>,
+    /// Completions of agents that did not take effect, most of them of deliveries that came twice.
+    pub(super) refused_completions: u64,
+    seconds: f64,
+    pub(super) per_second: f64,
+    /// Operations that ended in each whole second, in order.
+    each_second: Vec<u64>,
+    pub(super) latency_ms: Latency,
+    /// CPU seconds of all nodes per 1,000 operations.
+    pub(super) node_cpu_seconds_per_1000: Option<f64>,
+    /// The same of the generator, its agents and observers included.
+    pub(super) generator_cpu_seconds_per_1000: Option<f64>,
+    /// Device syncs of all nodes per operation.
+    pub(super) syncs_per_operation: Option<f64>,
+    pub(super) resident_bytes_per_node: Vec<u64>,
+    /// All nodes together, at the end.
     disk_bytes: Option<u64>,
+    /// What the cell added, all nodes together; below 0 when logs were cut meanwhile.
+    pub(super) disk_bytes_per_1000: Option<f64>,
 }
 
-/// The nodes with many intents stored.
+/// From the intended start to the observed end, in milliseconds.
 #[derive(Debug, Serialize)]
-pub(super) struct Fill {
-    pub(super) intents: u64,
-    pub(super) resident_bytes: Option<u64>,
-    pub(super) disk_bytes: Option<u64>,
+pub(super) struct Latency {
+    mean: f64,
+    pub(super) p50: f64,
+    p90: f64,
+    pub(super) p99: f64,
+    pub(super) p999: f64,
+    pub(super) max: f64,
+}
+
+impl Latency {
+    fn of(latencies_us: &Histogram<u64>) -> Self {
+        let at = |quantile| latencies_us.value_at_quantile(quantile) as f64 / 1000.0;
+        Self {
+            mean: latencies_us.mean() / 1000.0,
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: latencies_us.max() as f64 / 1000.0,
+        }
+    }
+}
+
+impl Cell {
+    pub(super) fn new(plan: &Plan, stored: u64, counted: &Counted) -> Self {
+        let (before, after) = (&counted.before, &counted.after);
+        let operations = counted.total.operations();
+        let each = |before: Option<f64>, after: Option<f64>| {
+            (operations > 0).then_some(())?;
+            Some((after? - before?) / operations as f64)
+        };
+        let bytes = |bytes: Option<u64>| bytes.map(|bytes| bytes as f64);
+        Self {
+            name: plan.to_string(),
+            mode: plan.mode,
+            protocol: plan.protocol,
+            workers: plan.workers,
+            observers: plan.observers,
+            rate: plan.rate,
+            stored,
+            operations,
+            errors: counted.total.errors,
+            problems: counted.total.problems.clone(),
+            refused_completions: 0,
+            seconds: counted.seconds,
+            per_second: operations as f64 / counted.seconds.max(f64::EPSILON),
+            each_second: counted.per_second.clone(),
+            latency_ms: Latency::of(&counted.total.latencies_us),
+            node_cpu_seconds_per_1000: each(before.cpu_seconds, after.cpu_seconds).map(|each| each * 1000.0),
+            generator_cpu_seconds_per_1000: each(before.generator_cpu_seconds, after.generator_cpu_seconds)
+                .map(|each| each * 1000.0),
+            syncs_per_operation: each(before.syncs, after.syncs),
+            resident_bytes_per_node: after.resident_bytes.clone(),
+            disk_bytes: after.disk_bytes,
+            disk_bytes_per_1000: each(bytes(before.disk_bytes), bytes(after.disk_bytes))
+                .map(|each| each * 1000.0),
+        }
+    }
 }
 
 /// Times without a successful submit after kill -9 of the leader.
 #[derive(Debug, Serialize)]
 pub(super) struct FailoverReport {
-    median_ms: u64,
-    min_ms: u64,
-    max_ms: u64,
-    times_ms: Vec<u64>,
+    pub(super) median_ms: u64,
+    pub(super) min_ms: u64,
+    pub(super) max_ms: u64,
+    pub(super) times_ms: Vec<u64>,
 }
 
 impl FailoverReport {
@@ -79,147 +163,95 @@ impl FailoverReport {
     }
 }
 
-impl Cell {
-    pub(super) fn new(kind: Kind, workers: usize, counted: &Counted, before: &Usage, after: &Usage) -> Self {
-        let rounds = counted.latencies_us.len();
-        let spent = |before: Option<f64>, after: Option<f64>| Some((after? - before?) / rounds.max(1) as f64);
-        Self {
-            kind,
-            workers,
-            rounds,
-            errors: counted.errors,
-            per_second: rounds as f64 / counted.seconds.max(f64::EPSILON),
-            p50_ms: percentile_ms(&counted.latencies_us, 0.50),
-            p99_ms: percentile_ms(&counted.latencies_us, 0.99),
-            max_ms: percentile_ms(&counted.latencies_us, 1.0),
-            node_cpu_seconds_per_1000: spent(before.cpu_seconds, after.cpu_seconds).map(|each| each * 1000.0),
-            syncs_per_round: spent(before.syncs, after.syncs),
-            resident_bytes: after.resident_bytes,
-            disk_bytes: after.disk_bytes,
-        }
-    }
-}
-
-/// Nearest-rank percentile of sorted microseconds, in milliseconds.
-fn percentile_ms(sorted_us: &[u32], share: f64) -> f64 {
-    let rank = (share * sorted_us.len() as f64).ceil() as usize;
-    sorted_us
-        .get(rank.saturating_sub(1))
-        .map_or(0.0, |&us| f64::from(us) / 1000.0)
-}
-
 impl Report {
-    pub(super) fn new(nodes: usize) -> Self {
+    pub(super) fn new(options: &BenchOptions, nodes: usize, shard_groups: Option<u32>) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION"),
             profile: if cfg!(debug_assertions) { "dev" } else { "release" },
             nodes,
             cpus: std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
+            settings: Settings {
+                shard_groups,
+                agents: options.agents,
+                payload_bytes: options.payload_bytes,
+                idempotency: options.idempotency,
+                observe: options.observe,
+                seconds: options.duration.as_secs_f64(),
+                warm_up_seconds: options.warm_up.as_secs_f64(),
+            },
             idle: None,
             cells: Vec::new(),
-            fill: None,
             failover: None,
         }
     }
-
-    pub(super) fn tables(&self) -> Vec<Table> {
-        let mut tables = vec![self.cell_table()];
-        let mut rest = table(&["nodes together", "figure"]);
-        if let Some(idle) = &self.idle {
-            rest.add_row([
-                "idle CPU per node".to_owned(),
-                format!("{:.1} %", idle.cpu_percent_per_node),
-            ]);
-            rest.add_row(["idle memory".to_owned(), mib(idle.resident_bytes)]);
-        }
-        if let Some(fill) = &self.fill {
-            rest.add_row([
-                format!("memory with {} intents more", fill.intents),
-                mib(fill.resident_bytes),
-            ]);
-            rest.add_row([
-                format!("disk with {} intents more", fill.intents),
-                mib(fill.disk_bytes),
-            ]);
-        }
-        if let Some(failover) = &self.failover {
-            rest.add_row([
-                format!("failover, median of {}", failover.times_ms.len()),
-                format!(
-                    "{} ms ({}–{})",
-                    failover.median_ms, failover.min_ms, failover.max_ms
-                ),
-            ]);
-        }
-        tables.push(rest);
-        tables
-    }
-
-    fn cell_table(&self) -> Table {
-        let mut cells = table(&[
-            &format!("{} nodes, {} build", self.nodes, self.profile),
-            "workers",
-            "per s",
-            "p50 ms",
-            "p99 ms",
-            "max ms",
-            "errors",
-            "CPU s/1000",
-            "syncs each",
-            "memory",
-            "disk",
-        ]);
-        for cell in &self.cells {
-            let figure =
-                |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.2}"));
-            cells.add_row([
-                cell.kind.name().to_owned(),
-                cell.workers.to_string(),
-                format!("{:.0}", cell.per_second),
-                format!("{:.2}", cell.p50_ms),
-                format!("{:.2}", cell.p99_ms),
-                format!("{:.1}", cell.max_ms),
-                cell.errors.to_string(),
-                figure(cell.node_cpu_seconds_per_1000),
-                figure(cell.syncs_per_round),
-                mib(cell.resident_bytes),
-                mib(cell.disk_bytes),
-            ]);
-        }
-        cells
-    }
-}
-
-fn mib(bytes: Option<u64>) -> String {
-    bytes.map_or_else(
-        || "–".to_owned(),
-        |bytes| format!("{} MiB", bytes / (1024 * 1024)),
-    )
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use super::super::cell::End;
+    use super::super::usage::Usage;
     use super::*;
+    use std::time::Duration;
 
-    #[test]
-    fn percentiles_are_nearest_rank() {
-        let sorted: Vec<u32> = (1..=100).map(|n| n * 1000).collect();
-        assert!((percentile_ms(&sorted, 0.50) - 50.0).abs() < 1e-9);
-        assert!((percentile_ms(&sorted, 0.99) - 99.0).abs() < 1e-9);
-        assert!((percentile_ms(&[7], 0.99) - 0.007).abs() < 1e-9);
-        assert!(percentile_ms(&[], 0.5).abs() < 1e-9);
+    /// A cell of two operations in half a second.
+    pub(in super::super) fn cell(before: Usage, after: Usage) -> Cell {
+        let plan = Plan {
+            mode: Mode::Submit,
+            protocol: Protocol::Grpc,
+            workers: 4,
+            observers: None,
+            rate: Some(100),
+            warm_up: Duration::ZERO,
+            until: End::Count(2),
+        };
+        let mut counted = Counted {
+            seconds: 0.5,
+            before,
+            after,
+            ..Counted::default()
+        };
+        for micros in [1000, 3000] {
+            counted.total.latencies_us.saturating_record(micros);
+        }
+        Cell::new(&plan, 0, &counted)
+    }
+
+    pub(in super::super) fn settings() -> Settings {
+        Settings {
+            shard_groups: None,
+            agents: 1,
+            payload_bytes: 0,
+            idempotency: Idempotency::None,
+            observe: Observe::Agent,
+            seconds: 1.0,
+            warm_up_seconds: 0.0,
+        }
     }
 
     #[test]
-    fn what_cannot_be_seen_is_left_out() {
-        let counted = Counted {
-            latencies_us: vec![1, 2],
-            errors: 0,
-            seconds: 1.0,
+    fn figures_are_per_operation_and_what_cannot_be_seen_is_left_out() {
+        let blind = cell(Usage::default(), Usage::default());
+        assert!(blind.node_cpu_seconds_per_1000.is_none() && blind.syncs_per_operation.is_none());
+        assert!((blind.per_second - 4.0).abs() < 1e-9);
+        assert!((blind.latency_ms.p50 - 1.0).abs() < 0.01 && (blind.latency_ms.max - 3.0).abs() < 0.01);
+
+        let usage = |cpu: f64, disk: u64| Usage {
+            cpu_seconds: Some(cpu),
+            generator_cpu_seconds: Some(cpu / 2.0),
+            syncs: Some(cpu),
+            disk_bytes: Some(disk),
+            resident_bytes: vec![1, 2, 3],
         };
-        let cell = Cell::new(Kind::Submit, 1, &counted, &Usage::default(), &Usage::default());
-        assert!(cell.node_cpu_seconds_per_1000.is_none() && cell.syncs_per_round.is_none());
-        assert!((cell.per_second - 2.0).abs() < 1e-9);
+        let seen = cell(usage(1.0, 5000), usage(3.0, 4000));
+        assert_eq!(seen.node_cpu_seconds_per_1000, Some(1000.0));
+        assert_eq!(seen.generator_cpu_seconds_per_1000, Some(500.0));
+        assert_eq!(seen.syncs_per_operation, Some(1.0));
+        assert_eq!(seen.disk_bytes_per_1000, Some(-500_000.0));
+        assert_eq!(seen.resident_bytes_per_node, [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_failover_is_told_by_its_median() {
         assert_eq!(FailoverReport::new(vec![3, 1, 2]).median_ms, 2);
     }
 }

@@ -1,16 +1,23 @@
 //! The cluster under test.
 
+use super::driver::{Axp, Driver, Grpc};
+use super::mode::Protocol;
 use crate::client::Api;
 use crate::cluster::plan::Plan;
+use crate::cluster::status::NodeStatus;
 use crate::cluster::{Cluster, LaunchOptions, Layout};
 use crate::exit::Failure;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a node may take to say how many groups it has.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A cluster to load, with whatever this machine can say about its nodes.
 #[derive(Debug)]
 pub(super) struct Target {
-    api: Api,
-    nodes: usize,
+    urls: Vec<String>,
+    key: String,
     /// Present when the nodes' files are here.
     layout: Option<Layout>,
     operators: Vec<String>,
@@ -25,15 +32,16 @@ impl Target {
         let cluster = Cluster::start(launch, progress).await?;
         let layout = cluster.layout().clone();
         Ok(Self {
-            api: cluster.api()?,
-            nodes: cluster.size(),
+            urls: cluster.base_urls(),
+            key: cluster.credentials().operator_token.clone(),
             operators: operators(&layout),
             layout: Some(layout),
             cluster: Some(cluster),
         })
     }
 
-    pub(super) fn running(env: &Path) -> Result<Self, Failure> {
+    /// The cluster that a client.env describes.
+    pub(super) fn described(env: &Path) -> Result<Self, Failure> {
         let text = std::fs::read_to_string(env)
             .map_err(|error| Failure::config(format!("cannot read --target {}: {error}", env.display())))?;
         let value = |name: &str| {
@@ -46,29 +54,51 @@ impl Target {
             .or_else(|| value("AXME_BASE_URL"))
             .ok_or_else(|| missing("AXME_BASE_URL"))?;
         let key = value("AXME_API_KEY").ok_or_else(|| missing("AXME_API_KEY"))?;
-        let urls: Vec<String> = urls
-            .split(',')
-            .map(|url| url.trim_end_matches('/').to_owned())
-            .collect();
         let layout = env
             .parent()
             .map(Layout::new)
             .filter(|layout| layout.cluster_file().exists());
         Ok(Self {
-            api: Api::new(&urls, &key)?,
-            nodes: urls.len(),
             operators: layout.as_ref().map(operators).unwrap_or_default(),
             layout,
-            cluster: None,
+            ..Self::reached(urls.split(','), key)
         })
     }
 
-    pub(super) fn api(&self) -> &Api {
-        &self.api
+    /// A cluster of which only addresses and a key are known.
+    pub(super) fn reached<'a>(urls: impl Iterator<Item = &'a str>, key: String) -> Self {
+        Self {
+            urls: urls.map(|url| url.trim_end_matches('/').to_owned()).collect(),
+            key,
+            layout: None,
+            operators: Vec::new(),
+            cluster: None,
+        }
+    }
+
+    /// A client of the cluster over `protocol`, ready for this many long streams.
+    pub(super) fn driver(&self, protocol: Protocol, streams: usize) -> anyhow::Result<Driver> {
+        Ok(match protocol {
+            Protocol::Axp => Driver::Axp(Axp::new(Api::new(&self.urls, &self.key)?)),
+            Protocol::Grpc => Driver::Grpc(Grpc::new(&self.urls, &self.key, streams)?),
+        })
+    }
+
+    /// Groups that hold intents, if a node can be asked.
+    pub(super) async fn shard_groups(&self) -> Option<u32> {
+        let http = reqwest::Client::builder().timeout(STATUS_TIMEOUT).build().ok()?;
+        for url in self.operator_pages("status") {
+            if let Ok(page) = http.get(url).send().await
+                && let Ok(status) = page.json::<NodeStatus>().await
+            {
+                return Some(status.shard_groups);
+            }
+        }
+        None
     }
 
     pub(super) fn nodes(&self) -> usize {
-        self.nodes
+        self.urls.len()
     }
 
     /// Process ids of the nodes that run here.
@@ -76,7 +106,7 @@ impl Target {
         let Some(layout) = &self.layout else {
             return Vec::new();
         };
-        (1..=self.nodes)
+        (1..=self.nodes())
             .filter_map(|k| std::fs::read_to_string(layout.pid(k)).ok()?.trim().parse().ok())
             .collect()
     }
@@ -86,14 +116,14 @@ impl Target {
         let Some(layout) = &self.layout else {
             return Vec::new();
         };
-        (1..=self.nodes).map(|k| layout.data_dir(k)).collect()
+        (1..=self.nodes()).map(|k| layout.data_dir(k)).collect()
     }
 
-    /// URLs of the metrics pages that can be reached from here.
-    pub(super) fn metrics_urls(&self) -> Vec<String> {
+    /// URLs of an operator page of each node that can be reached from here.
+    pub(super) fn operator_pages(&self, page: &str) -> Vec<String> {
         self.operators
             .iter()
-            .map(|operator| format!("{operator}/metrics"))
+            .map(|operator| format!("{operator}/{page}"))
             .collect()
     }
 
@@ -134,10 +164,10 @@ mod tests {
             "AXME_BASE_URL=http://a\nAXME_BASE_URLS=http://a,http://b/\nAXME_API_KEY=k\n",
         )
         .unwrap();
-        let target = Target::running(&env).unwrap();
-        assert_eq!(target.nodes(), 2);
-        assert!(target.pids().is_empty() && target.metrics_urls().is_empty());
+        let target = Target::described(&env).unwrap();
+        assert_eq!(target.urls, ["http://a", "http://b"]);
+        assert!(target.pids().is_empty() && target.operator_pages("metrics").is_empty());
         std::fs::write(&env, "AXME_BASE_URL=http://a\n").unwrap();
-        assert!(Target::running(&env).unwrap_err().line.contains("AXME_API_KEY"));
+        assert!(Target::described(&env).unwrap_err().line.contains("AXME_API_KEY"));
     }
 }

@@ -13,9 +13,12 @@ const SYNCS: &str = "baton_wal_fsyncs_total";
 #[derive(Debug, Clone, Default)]
 pub(super) struct Usage {
     pub(super) cpu_seconds: Option<f64>,
-    pub(super) resident_bytes: Option<u64>,
+    /// Of each node that runs here.
+    pub(super) resident_bytes: Vec<u64>,
     pub(super) disk_bytes: Option<u64>,
     pub(super) syncs: Option<f64>,
+    /// Of this process.
+    pub(super) generator_cpu_seconds: Option<f64>,
 }
 
 impl Usage {
@@ -24,9 +27,10 @@ impl Usage {
         let here = !pids.is_empty();
         Self {
             cpu_seconds: here.then(|| pids.iter().filter_map(|&pid| cpu_seconds(pid)).sum()),
-            resident_bytes: here.then(|| pids.iter().filter_map(|&pid| resident_bytes(pid)).sum()),
+            resident_bytes: pids.iter().filter_map(|&pid| resident_bytes(pid)).collect(),
             disk_bytes: here.then(|| target.data_dirs().iter().map(|dir| disk_bytes(dir)).sum()),
-            syncs: syncs(&target.metrics_urls()).await,
+            syncs: syncs(&target.operator_pages("metrics")).await,
+            generator_cpu_seconds: cpu_seconds(std::process::id()),
         }
     }
 }

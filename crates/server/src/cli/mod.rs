@@ -42,8 +42,8 @@ enum Command {
     Dev(dev::DevArgs),
     /// Show a payment, then 200 more while a leader is killed
     Demo(demo::DemoArgs),
-    /// Measure submits and full cycles over HTTP, and failover
-    Bench(bench::BenchArgs),
+    /// Measure a cluster: submits, full cycles, reads, observers, stored intents, failover
+    Bench(Box<bench::BenchArgs>),
     /// Make certificates for mutual TLS between nodes
     Certs(certs::CertsArgs),
     /// Ask a node whether it is ready; for container health checks
@@ -83,7 +83,7 @@ fn run(command: Command, out: Output) -> Result<(), Failure> {
         Command::Server(args) => server::run(*args),
         Command::Dev(args) => on_runtime(dev::run(args, out)),
         Command::Demo(args) => on_runtime(demo::run(args, out)),
-        Command::Bench(args) => on_runtime(bench::run(args, out)),
+        Command::Bench(args) => on_runtime(bench::run(*args, out)),
         Command::Certs(args) => certs::run(args, out),
         Command::Health(args) => on_runtime(health::run(args, out)),
         Command::Version => {

@@ -108,6 +108,12 @@ pub(super) fn doctests(context: &Context) -> Result<Outcome> {
     Ok(tested(context, "doctests", &ran, counts::libtest(&ran.output)))
 }
 
+/// Runs each micro-benchmark once, unoptimized: that it works, not how fast it is.
+pub(super) fn benches(context: &Context) -> Result<Outcome> {
+    let args = ["test", "--package", "baton-benches", "--benches", "--locked"];
+    plain(context, "benches", &args, &[], TEST_LIMIT)
+}
+
 /// Turns a test runner's output into an outcome.
 pub(super) fn tested(context: &Context, name: &str, ran: &Ran, counts: Option<Counts>) -> Outcome {
     let mut counts = counts.unwrap_or_default();

@@ -60,6 +60,7 @@ pub(crate) const ALL: &[Check] = &[
     ),
     check("tests", "unit, property and integration tests", cargo::tests),
     check("doctests", "examples in documentation", cargo::doctests),
+    check("benches", "every micro-benchmark once", cargo::benches),
     check(
         "client",
         "the published Python client against a cluster of processes",

@@ -1,0 +1,171 @@
+//! `baton bench` as a program: every mode for a second, over each protocol, against a small cluster.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
+use baton_server::cluster::{Cluster, LaunchOptions};
+use serde_json::Value;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+/// Longest time any test here may take; a hang must not hold up the rest.
+const TEST_TIME_MAX: Duration = Duration::from_secs(100);
+
+async fn start(dir: &Path) -> Cluster {
+    let mut options = LaunchOptions {
+        program: env!("CARGO_BIN_EXE_baton").into(),
+        data_dir: Some(dir.to_path_buf()),
+        nodes: Some(1),
+        ready_timeout: Duration::from_secs(30),
+        ..LaunchOptions::new().unwrap()
+    };
+    options.base.cluster.shard_groups = 4;
+    Cluster::start(options, &|line| eprintln!("{line}"))
+        .await
+        .unwrap()
+}
+
+/// Runs `baton bench` against the cluster and returns its document.
+fn bench(cluster: &Cluster, line: &str) -> Value {
+    let output = Command::new(env!("CARGO_BIN_EXE_baton"))
+        .args(["bench", "--target"])
+        .arg(cluster.layout().client_env())
+        .args("--output json --idle 0 --duration 1 --agents 2 --payload-bytes 64".split(' '))
+        .args(line.split(' '))
+        .env_clear()
+        .output()
+        .unwrap();
+    let (text, told) = (
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    );
+    assert!(output.status.success(), "{line}: {told}\n{text}");
+    serde_json::from_str(&text).unwrap()
+}
+
+fn cells(report: &Value) -> &[Value] {
+    report["cells"].as_array().unwrap()
+}
+
+/// What must hold in any cell that went well.
+fn assert_counted(cell: &Value) {
+    assert!(cell["operations"].as_u64().unwrap() > 0, "{cell}");
+    assert_eq!(cell["errors"], 0, "{cell}");
+    assert!(cell["problems"].as_object().unwrap().is_empty(), "{cell}");
+    let at = |name: &str| cell["latency_ms"][name].as_f64().unwrap();
+    assert!(
+        0.0 < at("p50") && at("p50") <= at("p99") && at("p99") <= at("max"),
+        "{cell}"
+    );
+    assert!(
+        cell["node_cpu_seconds_per_1000"].as_f64().unwrap() >= 0.0,
+        "{cell}"
+    );
+    assert!(
+        cell["generator_cpu_seconds_per_1000"].as_f64().is_some(),
+        "{cell}"
+    );
+    assert_eq!(
+        cell["resident_bytes_per_node"].as_array().unwrap().len(),
+        1,
+        "{cell}"
+    );
+}
+
+fn every_mode(cluster: &Cluster, protocol: &str, histogram: &Path) {
+    let line = format!(
+        "submit cycle get fan-out --protocol {protocol} --concurrency 3 --fill 20 --warm-up 1 --histogram {}",
+        histogram.display()
+    );
+    let report = bench(cluster, &line);
+    assert_eq!(report["settings"]["shard_groups"], 4);
+    let modes: Vec<&str> = cells(&report)
+        .iter()
+        .map(|cell| cell["mode"].as_str().unwrap())
+        .collect();
+    assert_eq!(modes, ["waiting", "cycle", "fan-out", "get", "submit"]);
+    for cell in cells(&report) {
+        assert_counted(cell);
+        assert_eq!(cell["protocol"], protocol);
+    }
+    let (waiting, cycle, submit) = (&cells(&report)[0], &cells(&report)[1], &cells(&report)[4]);
+    assert_eq!(
+        (&waiting["operations"], &waiting["stored"]),
+        (&20.into(), &0.into())
+    );
+    assert_eq!(
+        cycle["stored"], 20,
+        "the waiting intents stay while the other cells run"
+    );
+    assert!(
+        submit["stored"].as_u64().unwrap() > 20,
+        "what the get cell stored counts too"
+    );
+    // One node syncs each submit at least once, shared with at most the two others that are under way.
+    assert!(
+        submit["syncs_per_operation"].as_f64().unwrap() >= 0.25,
+        "{submit}"
+    );
+    let log = std::fs::read_to_string(histogram).unwrap();
+    assert!(log.contains(&format!("Tag=cycle-{protocol}-3,")), "{log}");
+
+    let line =
+        format!("cycle fan-out --protocol {protocol} --rate 20 --concurrency 4 --warm-up 0 --observe intent");
+    for cell in cells(&bench(cluster, &line)) {
+        assert_counted(cell);
+        assert_eq!(
+            cell["operations"], 20,
+            "every slot of the open loop is counted: {cell}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_mode_counts_what_it_says() {
+    let test = async {
+        let dir = tempfile::tempdir().unwrap();
+        let mut cluster = start(dir.path()).await;
+        every_mode(&cluster, "axp", &dir.path().join("axp.hlog"));
+        let keys = bench(
+            &cluster,
+            "submit --idempotency caller --concurrency 2 --warm-up 0",
+        );
+        assert_counted(&cells(&keys)[0]);
+        cluster.stop().await;
+    };
+    tokio::time::timeout(TEST_TIME_MAX, test).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_are_shown_and_nothing_is_claimed() {
+    let test = async {
+        let dir = tempfile::tempdir().unwrap();
+        let mut cluster = start(dir.path()).await;
+        let url = cluster.base_url(1);
+        let refused = Command::new(env!("CARGO_BIN_EXE_baton"))
+            .args([
+                "bench",
+                "submit",
+                "--idle",
+                "0",
+                "--duration",
+                "1",
+                "--concurrency",
+                "1",
+            ])
+            .args(["--target", &url, "--key", "axme_sa_nobody_wrong"])
+            .env_clear()
+            .output()
+            .unwrap();
+        let text = String::from_utf8(refused.stdout).unwrap();
+        assert_eq!(refused.status.code(), Some(1), "{text}");
+        assert!(text.contains("what went wrong") && text.contains("401"), "{text}");
+        let told = String::from_utf8(refused.stderr).unwrap();
+        assert!(
+            told.contains("nothing succeeded in the cell submit axp 1"),
+            "{told}"
+        );
+        cluster.stop().await;
+    };
+    tokio::time::timeout(TEST_TIME_MAX, test).await.unwrap();
+}
