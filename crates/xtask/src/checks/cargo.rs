@@ -110,7 +110,8 @@ pub(super) fn doctests(context: &Context) -> Result<Outcome> {
 
 /// Runs each micro-benchmark once, unoptimized: that it works, not how fast it is.
 pub(super) fn benches(context: &Context) -> Result<Outcome> {
-    let args = ["test", "--package", "baton-benches", "--benches", "--locked"];
+    // The whole workspace, so that dependencies are the ones that are built already.
+    let args = ["test", "--workspace", "--bench", "*", "--locked"];
     plain(context, "benches", &args, &[], TEST_LIMIT)
 }
 
