@@ -5,6 +5,7 @@ use crate::dedup;
 use crate::keys;
 use crate::rows;
 use crate::tables::{TableError, WriteBatch};
+use crate::timers;
 use crate::transaction::{Outcome, Transaction, rejected};
 use baton_protocol::proto::internal::command::Body;
 use baton_protocol::proto::internal::{Batch, Command, Event, Pulse, Rejection, Reply};
@@ -87,6 +88,7 @@ pub fn apply(tables: &mut WriteBatch<'_>, entry: &Batch, ctx: &ApplyContext) -> 
     for command in &entry.commands {
         replies.push(answer(&mut tx, command)?);
     }
+    timers::flush(&mut tx);
     dedup::settle(&mut tx, entry.commands.len())?;
     Ok(tx.into_applied(replies))
 }

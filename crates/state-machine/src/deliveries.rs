@@ -1,5 +1,6 @@
 //! Open deliveries as whoever hands them out reads them: ids first, rows undecoded.
 
+use crate::intents;
 use crate::keys;
 use crate::rows;
 use crate::tables::{TableError, Tables};
@@ -44,12 +45,12 @@ pub fn delivery_rows(
     payload_bytes_max: usize,
 ) -> Result<Vec<Option<DeliveryRows>>, TableError> {
     let read = |id: &IntentId| -> Result<Option<DeliveryRows>, TableError> {
-        let Some(intent) = tables.get(&keys::intent(*id))? else {
+        let Some(row) = intents::row(tables, *id)? else {
             return Ok(None);
         };
-        let payload = tables.get(&keys::payload(*id))?;
+        let payload = intents::payload_bytes(tables, *id, &row)?;
         Ok(Some(DeliveryRows {
-            intent,
+            intent: row.intent,
             payload: payload.filter(|row| row.len() <= payload_bytes_max),
         }))
     };

@@ -36,20 +36,19 @@ pub(crate) fn once(
         ));
     }
     let answer = call(tx)?;
-    let reserved_at_ms = match existing {
-        Some(record) => record.reserved_at_ms,
-        None => tx.now_ms,
-    };
     let record = IdempotencyRecord {
         request_hash: claim.request_hash.clone(),
-        reserved_at_ms,
+        reserved_at_ms: existing.as_ref().map_or(tx.now_ms, |r| r.reserved_at_ms),
         intent_id: intent_id.clone(),
         reply: Some(Reply {
             replayed: false,
             outcome: answer.outcome.clone(),
         }),
     };
-    store(tx, slot, &claim.key_hash, &record);
+    match existing {
+        Some(_) => update(tx, slot, &claim.key_hash, &record),
+        None => insert(tx, slot, &claim.key_hash, &record),
+    }
     Ok(answer)
 }
 
@@ -82,20 +81,25 @@ pub(crate) fn find(
     rows::read(tables, &keys::idempotency(slot, key_hash))
 }
 
-/// Writes a record; a new one gets its retention timer.
-pub(crate) fn store(tx: &mut Transaction<'_, '_>, slot: Slot, key_hash: &Bytes, record: &IdempotencyRecord) {
-    rows::write(tx.tables, keys::idempotency(slot, key_hash), record);
+/// Writes a new record, reserved now, with its retention timer. [`lookup`] has said that there is none.
+pub(crate) fn insert(tx: &mut Transaction<'_, '_>, slot: Slot, key_hash: &Bytes, record: &IdempotencyRecord) {
+    rows::insert(tx.tables, keys::idempotency(slot, key_hash), record);
     let due_ms = record
         .reserved_at_ms
         .saturating_add(tx.ctx.settings.idempotency_retention_ms);
-    timers::add(
+    timers::retire(
         tx,
         due_ms,
         slot,
         TimerKind::IdempotencyRetention,
-        key_hash,
+        key_hash.clone(),
         record.reserved_at_ms,
     );
+}
+
+/// Rewrites a record.
+pub(crate) fn update(tx: &mut Transaction<'_, '_>, slot: Slot, key_hash: &[u8], record: &IdempotencyRecord) {
+    rows::write(tx.tables, keys::idempotency(slot, key_hash), record);
 }
 
 /// Fires the retention timer of a record.

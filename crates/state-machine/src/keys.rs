@@ -7,9 +7,9 @@
 //! | 01 | clock | wide | u64, log time |
 //! | 02 | feature level | wide | u64 |
 //! | 03 | intent count | wide | u64 |
-//! | 10 | intents | slot, intent id | `Intent` |
-//! | 11 | payloads | slot, intent id | `Payload` |
-//! | 12 | events | slot, intent id, seq u32 | `Event` (from seq 4 on) |
+//! | 10 | intents | slot, intent id | `IntentRow` |
+//! | 11 | payloads | slot, intent id | `Payload`, when too large for the intent's row |
+//! | 12 | events | slot, intent id, seq u32 | `Event`, when the intent's row is full |
 //! | 13 | agents | slot, agent key | `AgentState` |
 //! | 14 | mailbox | slot, len u16, agent key, cursor u64 | `MailboxEntry` |
 //! | 15 | recipients | slot, len u16, agent key, inverted intent id (newest first) | empty |

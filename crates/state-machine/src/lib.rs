@@ -19,6 +19,7 @@ mod controls;
 mod dedup;
 mod deliveries;
 mod idempotency;
+mod intents;
 mod json;
 mod keys;
 mod lifecycle;

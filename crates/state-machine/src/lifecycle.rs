@@ -1,5 +1,6 @@
 //! The life of an intent: birth, transitions, the end, and removal after retention.
 
+use crate::intents;
 use crate::keys;
 use crate::mailbox;
 use crate::outbox;
@@ -97,12 +98,9 @@ pub(crate) fn create(
         let due_ms = intent.deadline_at_ms;
         timers::add(tx, due_ms, id.slot(), TimerKind::Deadline, id.as_bytes(), due_ms);
     }
-    if let Some(payload) = payload {
-        rows::insert(tx.tables, keys::payload(id), payload);
-    }
     let count = rows::read_u64(&*tx.tables, &keys::intent_count())?.unwrap_or(0);
     rows::write_u64(tx.tables, keys::intent_count(), count.saturating_add(1));
-    save(tx, &intent)?;
+    intents::insert(tx.tables, id, &intent, payload);
     for event in birth_events(&intent) {
         tx.push_event(event);
     }
@@ -112,8 +110,7 @@ pub(crate) fn create(
 /// Writes the header.
 pub(crate) fn save(tx: &mut Transaction<'_, '_>, intent: &Intent) -> Result<(), Stop> {
     let id = rows::id_of(intent)?;
-    rows::write(tx.tables, keys::intent(id), intent);
-    Ok(())
+    Ok(intents::save(tx.tables, id, intent)?)
 }
 
 /// One event to append, with the status the intent has after it.
@@ -194,7 +191,7 @@ pub(crate) fn append(
         at_ms: tx.now_ms,
         details: entry.details,
     };
-    rows::insert(tx.tables, keys::event(id, event.seq), &event);
+    intents::append(tx.tables, id, &event)?;
     tx.push_event(event.clone());
     Ok(event)
 }
@@ -248,12 +245,12 @@ pub(crate) fn finish(
         );
     }
     let due_ms = tx.now_ms.saturating_add(tx.ctx.settings.terminal_retention_ms);
-    timers::add(
+    timers::retire(
         tx,
         due_ms,
         id.slot(),
         TimerKind::IntentRetention,
-        id.as_bytes(),
+        id.to_bytes(),
         0,
     );
     let details = event.details.clone().unwrap_or_default();
@@ -335,18 +332,16 @@ pub(crate) const DELIVERY_FAILED: &str = "delivery_failed";
 
 /// Removes every row of a terminal intent.
 pub(crate) fn erase(tx: &mut Transaction<'_, '_>, id: IntentId) -> Result<(), Stop> {
-    let Some(intent) = rows::intent(&*tx.tables, id)?.filter(|i| i.status().is_terminal()) else {
+    let Some(intent) = intents::intent(&*tx.tables, id)?.filter(|i| i.status().is_terminal()) else {
         return Ok(());
     };
-    for seq in (BIRTH_EVENTS + 1)..=intent.last_seq {
-        tx.tables.delete(keys::event(id, seq));
-    }
     if let Some(agent) = &intent.to_agent {
         tx.tables.delete(keys::recipient(agent, id));
     }
-    tx.tables.delete(keys::payload(id));
-    tx.tables.delete(keys::scenario(id));
-    tx.tables.delete(keys::intent(id));
+    if intent.scenario_parent {
+        tx.tables.delete(keys::scenario(id));
+    }
+    intents::erase(tx.tables, id, intent.last_seq)?;
     let count = rows::read_u64(&*tx.tables, &keys::intent_count())?.unwrap_or(0);
     rows::write_u64(tx.tables, keys::intent_count(), count.saturating_sub(1));
     Ok(())

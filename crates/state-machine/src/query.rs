@@ -1,8 +1,9 @@
 //! Reads of one group's tables, with tenant checks.
 
 use crate::idempotency;
+use crate::intents;
 use crate::keys;
-use crate::lifecycle::{BIRTH_EVENTS, birth_events};
+use crate::lifecycle::birth_events;
 use crate::mailbox::AGENT_KEY_BYTES_MAX;
 use crate::rows;
 use crate::tables::{TableError, Tables, state_hash};
@@ -82,7 +83,7 @@ pub(crate) fn require_agent(agent: Option<&AgentRef>) -> Result<&AgentRef, Stop>
 
 fn visible(tables: &dyn Tables, actor: Option<&Actor>, intent_id: &[u8]) -> Result<(IntentId, Intent), Stop> {
     let id = IntentId::from_slice(intent_id).ok_or_else(|| not_found("intent"))?;
-    rows::intent(tables, id)?
+    intents::intent(tables, id)?
         .filter(|intent| visibility::sees(actor, intent))
         .map(|intent| (id, intent))
         .ok_or_else(|| not_found("intent"))
@@ -91,12 +92,12 @@ fn visible(tables: &dyn Tables, actor: Option<&Actor>, intent_id: &[u8]) -> Resu
 fn get_intent(tables: &dyn Tables, actor: Option<&Actor>, q: &GetIntent) -> Found {
     let (id, intent) = visible(tables, actor, &q.intent_id)?;
     let payload = if q.with_payload {
-        rows::payload(tables, id)?
+        intents::payload(tables, id)?
     } else {
         None
     };
     let terminal_event = if intent.status().is_terminal() {
-        rows::event(tables, id, intent.last_seq)?
+        intents::event(tables, id, intent.last_seq)?
     } else {
         None
     };
@@ -121,10 +122,8 @@ fn list_events(tables: &dyn Tables, actor: Option<&Actor>, q: &ListEvents) -> Fo
         .filter(|event| event.seq > q.since)
         .take(limit)
         .collect();
-    let stored = keys::events_after(id, q.since.max(BIRTH_EVENTS));
-    for (key, value) in rows::list(tables, &stored, limit - events.len())? {
-        events.push(rows::decode(&key, value)?);
-    }
+    let left = limit - events.len();
+    events.extend(intents::events_after(tables, id, q.since, left)?);
     let reached = events.last().map_or(q.since, |event| event.seq);
     Ok(Outcome::Events(EventPage {
         terminal: intent.status().is_terminal() && reached >= intent.last_seq,
@@ -157,11 +156,11 @@ fn list_mailbox(tables: &dyn Tables, actor: Option<&Actor>, q: &ListMailbox) -> 
         let Some(id) = IntentId::from_slice(&entry.intent_id) else {
             continue;
         };
-        let Some(intent) = rows::intent(tables, id)? else {
+        let Some(intent) = intents::intent(tables, id)? else {
             continue;
         };
         let payload = if q.payload_bytes_max > 0 && intent.payload_bytes <= u64::from(q.payload_bytes_max) {
-            rows::payload(tables, id)?
+            intents::payload(tables, id)?
         } else {
             None
         };
@@ -191,7 +190,7 @@ pub(crate) fn received(
     let mut intents = Vec::new();
     for (key, _) in rows::list(tables, &keys::recipients(agent), limit)? {
         if let Some(id) = keys::recipient_intent(&key)
-            && let Some(intent) = rows::intent(tables, id)?
+            && let Some(intent) = intents::intent(tables, id)?
         {
             intents.push(intent);
         }

@@ -3,7 +3,7 @@
 use crate::keys::{self, Range};
 use crate::tables::{TableError, Tables, WriteBatch};
 use baton_protocol::IntentId;
-use baton_protocol::proto::internal::{Event, Intent, Payload, Scenario};
+use baton_protocol::proto::internal::{Intent, Scenario};
 use bytes::Bytes;
 use prost::Message;
 use std::ops::ControlFlow;
@@ -67,18 +67,6 @@ pub(crate) fn list(
 
 pub(crate) fn decode<M: Message + Default>(key: &[u8], value: Bytes) -> Result<M, TableError> {
     M::decode(value).map_err(|_| corrupt(key))
-}
-
-pub(crate) fn intent(tables: &dyn Tables, id: IntentId) -> Result<Option<Intent>, TableError> {
-    read(tables, &keys::intent(id))
-}
-
-pub(crate) fn payload(tables: &dyn Tables, id: IntentId) -> Result<Option<Payload>, TableError> {
-    read(tables, &keys::payload(id))
-}
-
-pub(crate) fn event(tables: &dyn Tables, id: IntentId, seq: u32) -> Result<Option<Event>, TableError> {
-    read(tables, &keys::event(id, seq))
 }
 
 pub(crate) fn scenario(tables: &dyn Tables, parent: IntentId) -> Result<Option<Scenario>, TableError> {

@@ -1,5 +1,6 @@
 //! Scenarios: a parent intent that walks through compiled steps, one step intent at a time.
 
+use crate::intents;
 use crate::json::{self, Object};
 use crate::keys;
 use crate::lifecycle::{self, Entry, SCHEDULER};
@@ -195,7 +196,7 @@ fn step_payload(
     step: &CompiledStep,
 ) -> Result<Payload, Stop> {
     let parent_id = rows::id_of(parent)?;
-    let parent_payload = rows::payload(&*tx.tables, parent_id)?;
+    let parent_payload = intents::payload(&*tx.tables, parent_id)?;
     let data = Object::new()
         .document("parent_payload", embeddable(parent_payload.as_ref()))
         .string("parent_intent_id", &parent_id.to_string())
@@ -265,7 +266,7 @@ pub(crate) fn step_finished(tx: &mut Transaction<'_, '_>, message: &StepFinished
     let Some(id) = IntentId::from_slice(&message.parent_intent_id) else {
         return Ok(());
     };
-    let Some(mut parent) = rows::intent(&*tx.tables, id)?.filter(|p| !p.status().is_terminal()) else {
+    let Some(mut parent) = intents::intent(&*tx.tables, id)?.filter(|p| !p.status().is_terminal()) else {
         return Ok(());
     };
     let Some(mut scenario) = rows::scenario(&*tx.tables, id)? else {
@@ -406,7 +407,8 @@ fn fail(
 
 /// Fires the retry timer of a step.
 pub(crate) fn retry(tx: &mut Transaction<'_, '_>, parent_id: IntentId, guard: u64) -> Result<(), Stop> {
-    let Some(mut parent) = rows::intent(&*tx.tables, parent_id)?.filter(|p| !p.status().is_terminal()) else {
+    let Some(mut parent) = intents::intent(&*tx.tables, parent_id)?.filter(|p| !p.status().is_terminal())
+    else {
         return Ok(());
     };
     let Some(mut scenario) = rows::scenario(&*tx.tables, parent_id)? else {

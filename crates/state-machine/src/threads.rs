@@ -1,6 +1,7 @@
 //! Inbox threads of one owner: those that were written to, and views of the intents it received.
 
 use crate::commands::deliver::event_id;
+use crate::intents;
 use crate::keys;
 use crate::mailbox;
 use crate::query::{page, received, require_agent};
@@ -49,7 +50,7 @@ pub(crate) fn get(tables: &dyn Tables, actor: Option<&Actor>, q: &GetThread) -> 
     let id = IntentId::from_slice(&q.thread_id).ok_or_else(missing)?;
     let stored: Option<Thread> = rows::read(tables, &keys::thread(owner, &q.thread_id))?;
     let received = match tables.get(&keys::recipient(owner, id))? {
-        Some(_) => rows::intent(tables, id)?,
+        Some(_) => intents::intent(tables, id)?,
         None => None,
     };
     let view = received.map(|intent| view(owner, &intent)).transpose()?;

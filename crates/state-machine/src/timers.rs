@@ -4,8 +4,12 @@ use crate::keys;
 use crate::rows;
 use crate::transaction::Transaction;
 use baton_protocol::Slot;
-use baton_protocol::proto::internal::{Timer, TimerKind};
+use baton_protocol::proto::internal::{Timer, TimerKind, TimerSubject};
 use bytes::Bytes;
+use std::collections::BTreeMap;
+
+/// Subjects of one timer row.
+const SUBJECTS_MAX: usize = 64;
 
 /// Arms a timer. The same (due, kind, subject) twice is one timer.
 pub(crate) fn add(
@@ -21,9 +25,67 @@ pub(crate) fn add(
         kind: kind.into(),
         subject: Bytes::copy_from_slice(subject),
         guard,
+        more: Vec::new(),
     };
     rows::write(tx.tables, keys::timer(due_ms, slot, kind, subject), &timer);
     tx.note_timer(due_ms);
+}
+
+/// Arms a timer that is never disarmed. Those of one entry that agree on due time, kind and guard share rows, written by
+/// [`flush`]. The subject must be armed only once.
+pub(crate) fn retire(
+    tx: &mut Transaction<'_, '_>,
+    due_ms: u64,
+    slot: Slot,
+    kind: TimerKind,
+    subject: Bytes,
+    guard: u64,
+) {
+    tx.push_retirement(Retirement {
+        due_ms,
+        kind,
+        guard,
+        subject: TimerSubject {
+            slot: slot.number().into(),
+            subject,
+        },
+    });
+}
+
+/// What [`retire`] was asked for.
+#[derive(Debug)]
+pub(crate) struct Retirement {
+    due_ms: u64,
+    kind: TimerKind,
+    guard: u64,
+    subject: TimerSubject,
+}
+
+/// Writes the timers of everything that the entry retired.
+pub(crate) fn flush(tx: &mut Transaction<'_, '_>) {
+    let mut alike = BTreeMap::<_, Vec<TimerSubject>>::new();
+    for retired in tx.take_retirements() {
+        let of_a_kind = (retired.due_ms, retired.kind as i32, retired.guard);
+        alike.entry(of_a_kind).or_default().push(retired.subject);
+    }
+    for ((due_ms, kind, guard), subjects) in alike {
+        for chunk in subjects.chunks(SUBJECTS_MAX) {
+            let Some((first, more)) = chunk.split_first() else {
+                continue;
+            };
+            let timer = Timer {
+                due_ms,
+                kind,
+                subject: first.subject.clone(),
+                guard,
+                more: more.to_vec(),
+            };
+            let slot = Slot::from_bits(first.slot as u16);
+            let key = keys::timer(due_ms, slot, timer.kind(), &first.subject);
+            rows::write(tx.tables, key, &timer);
+        }
+        tx.note_timer(due_ms);
+    }
 }
 
 /// Disarms a timer; a missing one is fine.

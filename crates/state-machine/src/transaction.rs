@@ -3,6 +3,7 @@
 use crate::apply::{Applied, ApplyContext, Effect};
 use crate::dedup::Origins;
 use crate::tables::{TableError, WriteBatch};
+use crate::timers::Retirement;
 use baton_protocol::proto::internal::{Done, Event, Rejection, Reply, reply};
 use baton_protocol::{ErrorCode, GroupId, META_GROUP, Slot};
 use bytes::Bytes;
@@ -64,6 +65,7 @@ struct Output {
     effects: Vec<Effect>,
     sends: Vec<GroupId>,
     timer_due_ms: Option<u64>,
+    retirements: Vec<Retirement>,
 }
 
 /// One log entry in progress.
@@ -93,10 +95,11 @@ impl<'a, 'b> Transaction<'a, 'b> {
         work: impl FnOnce(&mut Self) -> Result<T, Stop>,
     ) -> Result<Result<T, Rejection>, TableError> {
         let mark = self.tables.mark();
-        let (events, effects, sends) = (
+        let (events, effects, sends, retirements) = (
             self.output.events.len(),
             self.output.effects.len(),
             self.output.sends.len(),
+            self.output.retirements.len(),
         );
         let timer_due_ms = self.output.timer_due_ms;
         match work(self) {
@@ -107,6 +110,7 @@ impl<'a, 'b> Transaction<'a, 'b> {
                 self.output.events.truncate(events);
                 self.output.effects.truncate(effects);
                 self.output.sends.truncate(sends);
+                self.output.retirements.truncate(retirements);
                 self.output.timer_due_ms = timer_due_ms;
                 Ok(Err(*rejection))
             }
@@ -132,6 +136,14 @@ impl<'a, 'b> Transaction<'a, 'b> {
     pub(crate) fn note_timer(&mut self, due_ms: u64) {
         let earliest = self.output.timer_due_ms.map_or(due_ms, |d| d.min(due_ms));
         self.output.timer_due_ms = Some(earliest);
+    }
+
+    pub(crate) fn push_retirement(&mut self, retirement: Retirement) {
+        self.output.retirements.push(retirement);
+    }
+
+    pub(crate) fn take_retirements(&mut self) -> Vec<Retirement> {
+        std::mem::take(&mut self.output.retirements)
     }
 
     /// Notes that tenants or keys changed.
@@ -172,6 +184,7 @@ impl<'a, 'b> Transaction<'a, 'b> {
             mut effects,
             sends,
             timer_due_ms,
+            retirements: _,
         } = self.output;
         effects.extend(sends.into_iter().map(|target| Effect::Send { target }));
         effects.extend(timer_due_ms.map(|due_ms| Effect::Timer { due_ms }));

@@ -1,6 +1,6 @@
 //! Who may see and who may act on what. An absent actor is the system itself.
 
-use crate::rows;
+use crate::intents;
 use crate::tables::Tables;
 use crate::transaction::{Stop, not_found, reject};
 use baton_protocol::proto::internal::{Actor, AgentRef, Intent, KeyKind, MemberList};
@@ -88,7 +88,7 @@ pub(crate) fn load(
     operation: Operation,
 ) -> Result<(IntentId, Intent), Stop> {
     let id = IntentId::from_slice(intent_id).ok_or_else(|| not_found("intent"))?;
-    let intent = rows::intent(tables, id)?
+    let intent = intents::intent(tables, id)?
         .filter(|intent| sees(actor, intent))
         .ok_or_else(|| not_found("intent"))?;
     if permits(actor, &intent, operation) {

@@ -1,5 +1,6 @@
 //! `DeliverMessage`: a message from another group's outbox (or our own) arrives, in order and once.
 
+use crate::intents;
 use crate::json::Object;
 use crate::keys;
 use crate::lifecycle;
@@ -69,7 +70,7 @@ fn start_step(tx: &mut Transaction<'_, '_>, message: &StartStep) -> Result<(), S
             .ok_or_else(|| invalid("step intent id must have 16 bytes"))?;
         tx.require_slot(id.slot())?;
         require_agent(intent.to_agent.as_ref(), "to_agent")?;
-        if rows::intent(&*tx.tables, id)?.is_none() {
+        if intents::intent(&*tx.tables, id)?.is_none() {
             lifecycle::create(tx, intent.clone(), message.payload.as_ref())?;
         }
         Ok(())
@@ -105,7 +106,7 @@ fn cancel(tx: &mut Transaction<'_, '_>, message: &CancelIntent) -> Result<(), St
     let Some(id) = IntentId::from_slice(&message.intent_id) else {
         return Ok(());
     };
-    let Some(mut intent) = rows::intent(&*tx.tables, id)?.filter(|i| !i.status().is_terminal()) else {
+    let Some(mut intent) = intents::intent(&*tx.tables, id)?.filter(|i| !i.status().is_terminal()) else {
         return Ok(());
     };
     let details = EventDetails {

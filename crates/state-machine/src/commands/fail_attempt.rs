@@ -1,8 +1,8 @@
 //! `FailAttempt`: a delivery was written to a listener and nobody picked it up in time.
 
+use crate::intents;
 use crate::lifecycle::{self, DELIVERY_FAILED, Entry, SCHEDULER};
 use crate::mailbox;
-use crate::rows;
 use crate::transaction::{Outcome, Stop, Transaction, done, reject};
 use baton_protocol::proto::internal::{EventDetails, EventType, FailAttempt, Intent, Status};
 use baton_protocol::{ErrorCode, IntentId};
@@ -35,7 +35,7 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &FailAttempt) -> Outc
 /// The open delivery at exactly this cursor; anything else has been overtaken.
 pub(crate) fn fenced(tx: &Transaction<'_, '_>, intent_id: &[u8], cursor: u64) -> Result<Intent, Stop> {
     let id = IntentId::from_slice(intent_id).ok_or_else(stale)?;
-    rows::intent(&*tx.tables, id)?
+    intents::intent(&*tx.tables, id)?
         .filter(|intent| cursor != 0 && intent.mailbox_cursor == cursor)
         .ok_or_else(stale)
 }

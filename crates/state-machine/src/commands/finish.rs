@@ -19,7 +19,7 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &FinishIdempotency) -
             replayed: false,
             outcome: answer.outcome.clone(),
         });
-        idempotency::store(tx, slot, &command.key_hash, &record);
+        idempotency::update(tx, slot, &command.key_hash, &record);
     }
     Ok(done())
 }

@@ -1,24 +1,38 @@
 //! `Pulse`: fires timers that are due.
 
 use crate::idempotency;
+use crate::intents;
 use crate::keys;
 use crate::lifecycle::{self, SCHEDULER};
 use crate::rows;
 use crate::scenario;
 use crate::transaction::{Outcome, Stop, Transaction, reply};
-use baton_protocol::proto::internal::{EventDetails, Pulsed, Status, Timer, TimerKind, reply as outcome};
+use baton_protocol::proto::internal::{
+    EventDetails, Pulsed, Status, Timer, TimerKind, TimerSubject, reply as outcome,
+};
 use baton_protocol::{IntentId, Slot, limits};
 
 pub(crate) fn apply(tx: &mut Transaction<'_, '_>) -> Outcome {
     let due = rows::list(&*tx.tables, &keys::timers_due(tx.now_ms), limits::PULSE_ITEMS_MAX)?;
-    let mut fired = 0;
+    let (mut tried, mut fired) = (0, 0);
     for (key, value) in due {
-        let timer: Timer = rows::decode(&key, value)?;
-        let slot = keys::timer_slot(&key);
+        if tried >= limits::PULSE_ITEMS_MAX {
+            break;
+        }
+        let mut timer: Timer = rows::decode(&key, value)?;
+        let first = TimerSubject {
+            slot: keys::timer_slot(&key).number().into(),
+            subject: std::mem::take(&mut timer.subject),
+        };
         tx.tables.delete(key);
-        // A timer whose subject refuses it is spent all the same: it must not hold up the others for ever.
-        if tx.atomically(|tx| fire(tx, slot, &timer))?.is_ok() {
-            fired += 1;
+        for subject in std::iter::once(first).chain(std::mem::take(&mut timer.more)) {
+            tried += 1;
+            timer.subject = subject.subject;
+            let slot = Slot::from_bits(subject.slot as u16);
+            // A timer whose subject refuses it is spent all the same: it must not hold up the others for ever.
+            if tx.atomically(|tx| fire(tx, slot, &timer))?.is_ok() {
+                fired += 1;
+            }
         }
     }
     Ok(reply(outcome::Outcome::Pulsed(Pulsed { fired })))
@@ -47,7 +61,7 @@ fn with_intent(
 }
 
 fn time_out(tx: &mut Transaction<'_, '_>, id: IntentId, deadline_at_ms: u64) -> Result<(), Stop> {
-    let open = rows::intent(&*tx.tables, id)?
+    let open = intents::intent(&*tx.tables, id)?
         .filter(|i| !i.status().is_terminal() && i.deadline_at_ms == deadline_at_ms);
     let Some(mut intent) = open else {
         return Ok(());

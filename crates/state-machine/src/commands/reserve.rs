@@ -26,7 +26,7 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &ReserveIdempotency) 
                 intent_id: command.intent_id.clone(),
                 reply: None,
             };
-            idempotency::store(tx, slot, &claim.key_hash, &record);
+            idempotency::insert(tx, slot, &claim.key_hash, &record);
             record
         }
     };

@@ -2,6 +2,7 @@
 
 use crate::controls;
 use crate::idempotency;
+use crate::intents;
 use crate::lifecycle::{self, Entry};
 use crate::mailbox;
 use crate::rows;
@@ -113,7 +114,7 @@ fn step_result(tx: &mut Transaction<'_, '_>, mut parent: Intent, command: &Resum
     };
     let completion = scenario::record(tx, &mut parent, &mut progress, &outcome)?;
     end_step_intent(tx, &outcome.step_intent_id, command)?;
-    let event = rows::event(&*tx.tables, parent_id, parent.last_seq)?;
+    let event = intents::event(&*tx.tables, parent_id, parent.last_seq)?;
     Ok(lifecycle::transitioned(parent, event, true, completion))
 }
 
@@ -125,7 +126,7 @@ fn end_step_intent(
     command: &ResumeIntent,
 ) -> Result<(), Stop> {
     if let Some(id) = IntentId::from_slice(step_intent_id)
-        && let Some(mut step) = rows::intent(&*tx.tables, id)?
+        && let Some(mut step) = intents::intent(&*tx.tables, id)?
     {
         if !step.status().is_terminal() {
             hand_in(tx, &mut step, command)?;

@@ -2,9 +2,9 @@
 
 use crate::commands::submit;
 use crate::idempotency;
+use crate::intents;
 use crate::lifecycle;
 use crate::mailbox::require_agent;
-use crate::rows;
 use crate::scenario;
 use crate::transaction::{Outcome, Stop, Transaction, invalid, reject, reply};
 use baton_protocol::proto::internal::{
@@ -26,7 +26,7 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &StartScenario) -> Ou
     validate(compiled)?;
     let claim = parent.idempotency.as_ref();
     idempotency::once(tx, submit::claim_slot(parent), claim, &parent.intent_id, |tx| {
-        if let Some(existing) = rows::intent(&*tx.tables, id)? {
+        if let Some(existing) = intents::intent(&*tx.tables, id)? {
             return started_before(existing, &submit::new_intent(parent), compiled);
         }
         submit::require_fresh_reservation(tx, parent)?;

@@ -1,9 +1,9 @@
 //! `SubmitIntent`: one commit from nothing to delivered.
 
 use crate::idempotency;
+use crate::intents;
 use crate::lifecycle;
 use crate::mailbox::require_agent;
-use crate::rows;
 use crate::transaction::{Outcome, Stop, Transaction, invalid, reject, reply};
 use baton_protocol::address::{is_agent_core, slot_of};
 use baton_protocol::proto::internal::{Intent, Reply, Status, SubmitIntent, Submitted, reply as outcome};
@@ -19,7 +19,7 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &SubmitIntent) -> Out
     }
     let slot = claim_slot(command);
     idempotency::once(tx, slot, command.idempotency.as_ref(), &command.intent_id, |tx| {
-        if let Some(existing) = rows::intent(&*tx.tables, id)? {
+        if let Some(existing) = intents::intent(&*tx.tables, id)? {
             return submitted_before(&existing, command);
         }
         require_fresh_reservation(tx, command)?;
