@@ -139,6 +139,7 @@ def test_control_resume_steers_and_does_not_end(ws: Workspace):
     events = ws.client.list_intent_events(intent_id)["events"]
     check_events(events)
     assert event_types(events) == ["created", "submitted", "delivered", "in_progress"]
+    assert events[-1]["details"]["reason"] == "go"
 
 
 def test_deadline_ends_as_timed_out(ws: Workspace):

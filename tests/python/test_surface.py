@@ -74,6 +74,23 @@ def test_half_a_surrogate_pair_is_no_text(ws: Workspace, value: str, key: str | 
         assert intent(plain, intent_id)["status"] == "DELIVERED"
 
 
+def test_a_status_filter_picks_among_open_deliveries(ws: Workspace):
+    name = payment.fresh("worker")
+    with http(ws.cluster.url, ws.cluster.key) as plain:
+        open_id, done_id = create(plain, name), create(plain, name)
+        plain.post(f"/v1/intents/{done_id}/resolve", json={"status": "COMPLETED"})
+
+        def listed(status: str) -> list[str]:
+            page = plain.get(f"/v1/agents/{name}/intents", params={"status": status})
+            assert page.status_code == 200, page.text
+            return [i["intent_id"] for i in page.json()["intents"]]
+
+        assert listed("DELIVERED,CREATED") == listed("delivered") == [open_id]
+        # What has ended is in no mailbox any more, so it has no cursor to be listed under.
+        assert listed("IN_PROGRESS") == listed("COMPLETED") == []
+        assert plain.get(f"/v1/agents/{name}/intents", params={"status": "DONE"}).status_code == 422
+
+
 def test_never_is_a_deadline(ws: Workspace):
     with http(ws.cluster.url, ws.cluster.key) as plain:
         intent_id = create(plain, payment.fresh("worker"), deadline_at="9999-12-31T23:59:59Z")

@@ -9,9 +9,10 @@ use crate::config::ConsensusConfig;
 use crate::core::Core;
 use crate::directory::Directory;
 use crate::endpoint::Endpoint;
+use crate::node::StartError;
 use crate::peer::{LogLimit, PeerClient, PeerError};
 use baton_protocol::proto::internal as pb;
-use baton_protocol::{GroupMap, Route, ServiceError};
+use baton_protocol::{GroupMap, Route};
 use baton_raft_storage::{DataDir, NodeStamp};
 use bytes::Bytes;
 use openraft::EmptyNode;
@@ -21,6 +22,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 const FORMAT_VERSION: u32 = 1;
+/// As long as the hash that tokens are derived with.
+const TOKEN_SECRET_BYTES: usize = 32;
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 const WAITING_LOG_INTERVAL: Duration = Duration::from_secs(30);
@@ -204,6 +207,8 @@ fn cluster_record(stamp: &NodeStamp) -> pb::ClusterRecord {
         shard_groups: stamp.shard_groups,
         next_node_id: stamp.members.iter().map(|m| m.node_id).max().unwrap_or(0) + 1,
         next_replica_id: replicas.max().unwrap_or(0) + 1,
+        // Drawn with the first command; peers have no use for it before.
+        token_secret: Bytes::new(),
     }
 }
 
@@ -262,10 +267,11 @@ fn stamp_of(config: &ConsensusConfig, request: pb::AdoptRequest) -> Result<NodeS
 
 /// The creator's second half, also after a crash in between: adopts the peers, initializes the groups, commits the
 /// first command. Does nothing once that is done.
-pub(crate) async fn finish_creation(core: &Core, stamp: &NodeStamp) -> Result<(), String> {
+pub(crate) async fn finish_creation(core: &Core, stamp: &NodeStamp) -> Result<(), StartError> {
     let mut fresh = Vec::new();
     for group in core.groups.values() {
-        if !group.raft.is_initialized().await.map_err(|e| e.to_string())? {
+        let initialized = group.raft.is_initialized().await;
+        if !initialized.map_err(|e| StartError::Failed(e.to_string()))? {
             fresh.push(group);
         }
     }
@@ -283,12 +289,11 @@ pub(crate) async fn finish_creation(core: &Core, stamp: &NodeStamp) -> Result<()
         if let Err(error) = group.raft.initialize(members).await {
             // A leader's entries may have arrived in this moment: this node had lost its log, not its cluster.
             if !group.raft.is_initialized().await.unwrap_or(false) {
-                return Err(format!("group {}: {error}", group.id));
+                return Err(StartError::Failed(format!("group {}: {error}", group.id)));
             }
         }
     }
-    commit_first_command(core, stamp).await;
-    Ok(())
+    commit_first_command(core, stamp).await
 }
 
 async fn adopt_all(core: &Core, stamp: &NodeStamp) {
@@ -325,37 +330,40 @@ async fn adopt(core: &Core, node_id: u64, request: pb::AdoptRequest) -> Result<(
         .map(drop)
 }
 
-async fn commit_first_command(core: &Core, stamp: &NodeStamp) {
+/// Proposes until the cluster has its first row. The next start tries again when this one cannot make the command.
+async fn commit_first_command(core: &Core, stamp: &NodeStamp) -> Result<(), StartError> {
     let get = pb::Query {
         actor: None,
         body: Some(pb::query::Body::GetCluster(pb::GetCluster {})),
     };
     loop {
-        let step: Result<bool, ServiceError> = async {
-            let view = core.read(Route::Meta, &get).await?;
-            if let Some(pb::query_reply::Outcome::Cluster(view)) = view.outcome
-                && view.cluster.is_some()
-            {
-                return Ok(true);
+        let proposed = match core.read(Route::Meta, &get).await {
+            Ok(view) if matches!(view.outcome, Some(pb::query_reply::Outcome::Cluster(_))) => return Ok(()),
+            Ok(_) => core.propose(Route::Meta, first_command(core, stamp)?).await,
+            Err(error) => Err(error),
+        };
+        match proposed {
+            Ok(reply) => {
+                if let Some(pb::reply::Outcome::Rejected(rejection)) = reply.outcome {
+                    tracing::error!(reason = rejection.message, "the first command was rejected");
+                }
+                return Ok(());
             }
-            let first = (core.config.bootstrap)(cluster_record(stamp), stamp.members.clone());
-            let reply = core
-                .propose(Route::Meta, pb::command::Body::Bootstrap(first))
-                .await?;
-            if let Some(pb::reply::Outcome::Rejected(rejection)) = reply.outcome {
-                tracing::error!(reason = rejection.message, "the first command was rejected");
-            }
-            Ok(true)
-        }
-        .await;
-        match step {
-            Ok(_) => return,
             Err(error) => {
                 tracing::info!(%error, "cluster is not ready for its first command yet");
                 tokio::time::sleep(PROBE_INTERVAL).await;
             }
         }
     }
+}
+
+fn first_command(core: &Core, stamp: &NodeStamp) -> Result<pb::command::Body, StartError> {
+    let mut cluster = cluster_record(stamp);
+    let mut secret = [0; TOKEN_SECRET_BYTES];
+    core.config.entropy.fill(&mut secret);
+    cluster.token_secret = Bytes::copy_from_slice(&secret);
+    let first = (core.config.bootstrap)(cluster, stamp.members.clone()).map_err(StartError::Bootstrap)?;
+    Ok(pb::command::Body::Bootstrap(first))
 }
 
 /// Whether this node is the one that creates the cluster of `directory`.

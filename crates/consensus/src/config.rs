@@ -18,9 +18,10 @@ pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 64 << 20;
 /// Smallest heartbeat interval that leaves room for a slow tick.
 pub const HEARTBEAT_MIN_MS: u64 = 100;
 
-/// Builds the first command of a new cluster: tenants and keys around the given member records.
+/// Builds the first command of a new cluster: tenants and keys around the given member records. Called again when the
+/// outcome of a proposal is unknown. An error, one line for the operator, ends the start; nothing is committed then.
 pub type BootstrapCommand =
-    Arc<dyn Fn(pb::ClusterRecord, Vec<pb::NodeRecord>) -> pb::BootstrapCluster + Send + Sync>;
+    Arc<dyn Fn(pb::ClusterRecord, Vec<pb::NodeRecord>) -> Result<pb::BootstrapCluster, String> + Send + Sync>;
 /// Called once when a group can no longer run on this node; the node must stop.
 pub type FatalHandler = Arc<dyn Fn(&str) + Send + Sync>;
 

@@ -39,8 +39,8 @@ pub(crate) struct Core {
     pub(crate) hub: Arc<ApplyHub>,
     pub(crate) meta: MetaFreshness,
     pub(crate) stream_handler: RwLock<Option<Arc<dyn StreamHandler>>>,
-    /// Peers that said they may lead, from the last time exchange.
-    may_lead: Mutex<HashMap<u64, bool>>,
+    /// Peers that answered the last time exchange, and whether they may lead.
+    heard: Mutex<HashMap<u64, bool>>,
     stopping: AtomicBool,
     /// When the consensus thread last showed that it moves.
     beat: Mutex<Instant>,
@@ -76,7 +76,7 @@ impl Core {
             hub,
             meta: MetaFreshness::default(),
             stream_handler: RwLock::new(None),
-            may_lead: Mutex::default(),
+            heard: Mutex::default(),
             stopping: AtomicBool::new(false),
             beat: Mutex::new(Instant::now()),
             stop,
@@ -115,17 +115,24 @@ impl Core {
         self.time.may_lead() && !self.is_stopping()
     }
 
-    pub(crate) fn note_peer(&self, node: u64, may_lead: bool) {
-        self.may_lead
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(node, may_lead);
+    /// What a peer said about leading; `None` when it did not answer.
+    pub(crate) fn note_peer(&self, node: u64, may_lead: Option<bool>) {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        match may_lead {
+            Some(may_lead) => heard.insert(node, may_lead),
+            None => heard.remove(&node),
+        };
+    }
+
+    /// This node and the peers that answer.
+    pub(crate) fn live_nodes(&self) -> usize {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).len() + 1
     }
 
     /// Whether `node` answered lately and said that it may lead.
     pub(crate) fn peer_may_lead(&self, node: u64) -> bool {
-        let peers = self.may_lead.lock().unwrap_or_else(PoisonError::into_inner);
-        peers.get(&node).copied().unwrap_or(false)
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.get(&node).copied().unwrap_or(false)
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

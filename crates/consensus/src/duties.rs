@@ -75,9 +75,9 @@ async fn exchange_time(core: Arc<Core>, peer: u64) {
             Ok(time) => {
                 core.time
                     .observe_peer(peer, time.wall_ms, clock.monotonic().saturating_sub(sent));
-                core.note_peer(peer, time.may_lead);
+                core.note_peer(peer, Some(time.may_lead));
             }
-            Err(_) => core.note_peer(peer, false),
+            Err(_) => core.note_peer(peer, None),
         }
     }
 }

@@ -110,6 +110,12 @@ impl ConsensusHandle {
         self.core.time.now_ms()
     }
 
+    /// Nodes of the cluster that run, as far as this one has heard within the last second; itself included.
+    #[must_use]
+    pub fn live_nodes(&self) -> usize {
+        self.core.live_nodes()
+    }
+
     /// Leadership of `group` and its changes; `None` without a replica here.
     #[must_use]
     pub fn leadership(&self, group: GroupId) -> Option<watch::Receiver<Leadership>> {

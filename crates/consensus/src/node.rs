@@ -29,6 +29,9 @@ pub enum StartError {
     DataDir(#[from] baton_raft_storage::DataDirError),
     #[error("peer listener: {0}")]
     Listen(std::io::Error),
+    /// The first command could not be made. Nothing was committed; the next start tries again.
+    #[error("cluster not created: {0}")]
+    Bootstrap(String),
     #[error("{0}")]
     Failed(String),
 }
@@ -81,7 +84,8 @@ fn run(config: ConsensusConfig, ready: Ready) {
 
 /// What is left to do when every task has ended.
 struct Stopped {
-    done: oneshot::Sender<()>,
+    /// Tells whoever waits for the end.
+    done: Box<dyn FnOnce()>,
     /// Kept locked until here.
     dir: DataDir,
     engine: LogEngine,
@@ -93,8 +97,7 @@ impl Stopped {
         engine.close();
         drop(engine);
         drop(dir);
-        // The caller may not wait.
-        let _ = done.send(());
+        done();
     }
 }
 
@@ -119,9 +122,12 @@ async fn live(config: ConsensusConfig, mut ready: Ready) -> Option<Stopped> {
     } = node;
     tokio::select! {
         result = Box::pin(settle(&core, &stamp)) => {
-            if let Err(reason) = result {
-                let _ = ready.send(Err(StartError::Failed(reason)));
-                return None;
+            if let Err(error) = result {
+                stop_groups(&core).await;
+                drop(listener);
+                // Only a directory that is free again can be started on again.
+                let done = Box::new(move || drop(ready.send(Err(error))));
+                return Some(Stopped { done, dir, engine });
             }
         }
         () = ready.closed() => return None,
@@ -141,17 +147,19 @@ async fn live(config: ConsensusConfig, mut ready: Ready) -> Option<Stopped> {
         }
     };
     drop(listener);
+    // The caller may not wait.
+    let done = Box::new(move || drop(done.send(())));
     Some(Stopped { done, dir, engine })
 }
 
 /// Finishes creating the cluster where that is this node's part, and waits until every group has applied what
 /// was committed before. Peers are answered meanwhile: it takes a majority of the nodes.
-async fn settle(core: &Core, stamp: &NodeStamp) -> Result<(), String> {
+async fn settle(core: &Core, stamp: &NodeStamp) -> Result<(), StartError> {
     if bootstrap::is_creator(&core.directory) {
         bootstrap::finish_creation(core, stamp).await?;
     }
     for group in core.groups.values() {
-        group.recovered().await?;
+        group.recovered().await.map_err(StartError::Failed)?;
     }
     Ok(())
 }

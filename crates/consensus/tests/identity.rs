@@ -5,9 +5,9 @@
 mod common;
 
 use baton_consensus::peer::{CallBody, PeerClient, PeerError, ReplyBody};
-use baton_consensus::{ConsensusHandle, Node};
-use baton_protocol::GroupId;
+use baton_consensus::{ConsensusHandle, Node, StartError};
 use baton_protocol::proto::internal as pb;
+use baton_protocol::{GroupId, Route};
 use common::{Cluster, PATIENCE, submit_at};
 use pb::peer_failure::Kind;
 use std::sync::Arc;
@@ -131,6 +131,46 @@ async fn a_voter_that_has_just_started_grants_only_transfers() {
         .call(&header, vote_request(1_000, sender, true), CALL)
         .await;
     assert!(matches!(transfer, Ok(ReplyBody::Vote(reply)) if reply.granted));
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_cluster_without_its_first_command_and_the_next_start_makes_it() {
+    let mut cluster = Cluster::prepare(1, 24);
+    let good = cluster.members[0].config.bootstrap.clone();
+    cluster.members[0].config.bootstrap = Arc::new(|_, _| Err("cannot write the key".into()));
+    let start = Node::start(cluster.members[0].config.clone());
+    let refused = tokio::time::timeout(PATIENCE, start).await.unwrap().unwrap_err();
+    assert!(
+        matches!(&refused, StartError::Bootstrap(reason) if reason == "cannot write the key"),
+        "{refused}"
+    );
+    cluster.members[0].config.bootstrap = good;
+    cluster.restart(0).await;
+    let get = |body| pb::Query {
+        actor: None,
+        body: Some(body),
+    };
+    let node = cluster.node(0);
+    let secret = get(pb::query::Body::GetTokenSecret(pb::GetTokenSecret {}));
+    let secret = node.read(Route::Meta, secret).await.unwrap().outcome;
+    let Some(pb::query_reply::Outcome::TokenSecret(secret)) = secret else {
+        panic!("{secret:?}")
+    };
+    assert_eq!(secret.len(), 32);
+    assert_ne!(secret, bytes::Bytes::from_static(&[0; 32]));
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_answer_are_counted() {
+    let mut cluster = Cluster::start(3, 25).await;
+    let counted = |cluster: &Cluster, nodes| (cluster.node(0).live_nodes() == nodes).then_some(());
+    common::eventually("three live nodes", || counted(&cluster, 3)).await;
+    cluster.members[2].handle.take().unwrap().shutdown().await;
+    common::eventually("two live nodes", || counted(&cluster, 2)).await;
+    cluster.restart(2).await;
+    common::eventually("three live nodes again", || counted(&cluster, 3)).await;
     cluster.stop().await;
 }
 

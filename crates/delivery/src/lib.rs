@@ -23,6 +23,6 @@ pub mod settings;
 
 pub use dispatch::Dispatcher;
 pub use hub::AgentHub;
-pub use ports::{AppliedFeed, AppliedNotice, FeedItem, LedGroup, Listen, Network};
+pub use ports::{AppliedFeed, AppliedNotice, LedGroup, Network};
 pub use service::GroupService;
 pub use settings::DeliverySettings;

@@ -1,9 +1,7 @@
 //! What delivery needs from the rest of a node, as small traits it owns. `baton server` writes the adapters.
 
 use async_trait::async_trait;
-use baton_protocol::proto::internal::{
-    AgentRef, Intent, OutboxMessage, Payload, Query, QueryReply, Reply, command,
-};
+use baton_protocol::proto::internal::{OutboxMessage, Query, QueryReply, Reply, command};
 use baton_protocol::{GroupId, Route, ServiceError};
 use baton_state_machine::Applied;
 use bytes::Bytes;
@@ -110,25 +108,4 @@ pub trait Network: Send + Sync + 'static {
         group: GroupId,
         header: Bytes,
     ) -> Result<(mpsc::Sender<Bytes>, mpsc::Receiver<Bytes>), ServiceError>;
-}
-
-/// One listener on an agent address.
-#[derive(Debug, Clone)]
-pub struct Listen {
-    pub agent: AgentRef,
-    /// Deliveries with a cursor above this are sent.
-    pub since: u64,
-    /// Key id of the listener's credential, for pick-up.
-    pub credential: String,
-}
-
-/// One delivery for a listener. Receiving it from the channel counts as "written to a listener".
-#[derive(Debug, Clone)]
-pub struct FeedItem {
-    pub cursor: u64,
-    pub intent: Intent,
-    /// Absent when too large for a frame.
-    pub payload: Option<Payload>,
-    /// 1 for the first attempt.
-    pub attempt: u32,
 }

@@ -179,7 +179,7 @@ async fn a_pickup_told_to_a_new_leader_after_the_inference_holds() {
 async fn a_subscription_waits_for_a_leader_within_its_deadline() {
     let mut world = World::leaderless(Group::new());
     let agent = agent("worker");
-    let listen = baton_delivery::Listen {
+    let listen = baton_protocol::Listen {
         agent: agent.clone(),
         since: 0,
         credential: "key-1".into(),
@@ -240,7 +240,7 @@ async fn a_deposed_leader_hands_out_nothing_and_accepts_no_stream() {
     world.depose().await;
     world.group.submit(&agent, 1);
     assert!(rx.recv().await.is_none());
-    let listen = baton_delivery::Listen {
+    let listen = baton_protocol::Listen {
         agent,
         since: 0,
         credential: "key-1".into(),

@@ -1,4 +1,4 @@
-//! Request rates per key and endpoint, on this node.
+//! Request rates per key and endpoint: this node's share of the cluster's limit.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -40,11 +40,20 @@ impl RateLimiter {
         }
     }
 
-    /// Counts one request; `None` when there is no limit.
-    pub(crate) fn count(&self, key_id: &str, endpoint: &'static str, now_ms: u64) -> Option<RateStatus> {
+    /// Counts one request; `None` when there is no limit. Requests are taken to be spread over `live_nodes`, so each
+    /// admits an equal share, rounded up.
+    pub(crate) fn count(
+        &self,
+        key_id: &str,
+        endpoint: &'static str,
+        now_ms: u64,
+        live_nodes: usize,
+    ) -> Option<RateStatus> {
         if self.per_minute == 0 {
             return None;
         }
+        let nodes = u32::try_from(live_nodes.max(1)).unwrap_or(u32::MAX);
+        let limit = self.per_minute.div_ceil(nodes);
         let number = now_ms / WINDOW_MS;
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         if window.number != number || window.used.len() >= COUNTERS_MAX {
@@ -55,11 +64,11 @@ impl RateLimiter {
         *used = used.saturating_add(1);
         let end_ms = (number + 1) * WINDOW_MS;
         Some(RateStatus {
-            limit: self.per_minute,
-            remaining: self.per_minute.saturating_sub(*used),
+            limit,
+            remaining: limit.saturating_sub(*used),
             reset_at_seconds: end_ms / 1000,
             retry_after_seconds: (end_ms - now_ms).div_ceil(1000) as u32,
-            allowed: *used <= self.per_minute,
+            allowed: *used <= limit,
         })
     }
 }
@@ -71,13 +80,30 @@ mod tests {
     #[test]
     fn a_window_admits_the_limit_per_key_and_endpoint() {
         let limiter = RateLimiter::new(2);
-        let allowed = |key, endpoint, now| limiter.count(key, endpoint, now).unwrap().allowed;
+        let allowed = |key, endpoint, now| limiter.count(key, endpoint, now, 1).unwrap().allowed;
         assert!(allowed("a", "x", 0) && allowed("a", "x", 1));
         assert!(!allowed("a", "x", 59_999));
         assert!(allowed("a", "y", 59_999) && allowed("b", "x", 59_999));
         assert!(allowed("a", "x", 60_000));
-        let status = limiter.count("a", "x", 60_500).unwrap();
+        let status = limiter.count("a", "x", 60_500, 1).unwrap();
         assert_eq!((status.remaining, status.retry_after_seconds), (0, 60));
-        assert_eq!(RateLimiter::new(0).count("a", "x", 0), None);
+        assert_eq!(RateLimiter::new(0).count("a", "x", 0, 1), None);
+    }
+
+    #[test]
+    fn nodes_share_the_limit_and_take_over_the_share_of_a_lost_one() {
+        let limiter = RateLimiter::new(4);
+        let count = |nodes| limiter.count("a", "x", 0, nodes).unwrap();
+        assert!(count(3).allowed && count(3).allowed);
+        let third = count(3);
+        assert_eq!((third.limit, third.remaining, third.allowed), (2, 0, false));
+        let alone = count(1);
+        assert_eq!((alone.limit, alone.allowed), (4, true));
+        assert_eq!(
+            limiter.count("b", "x", 0, 9).unwrap().limit,
+            1,
+            "never none at all"
+        );
+        assert_eq!(limiter.count("b", "y", 0, 0).unwrap().limit, 4);
     }
 }

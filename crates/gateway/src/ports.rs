@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use baton_protocol::proto::internal::{AgentRef, Intent, Payload, Query, QueryReply, Reply, command};
-use baton_protocol::{GroupMap, IntentId, Route, ServiceError};
+use baton_protocol::proto::internal::{Query, QueryReply, Reply, command};
+use baton_protocol::{FeedItem, GroupMap, IntentId, Listen, Route, ServiceError};
 use tokio::sync::{mpsc, watch};
 
 /// Commits commands. Retries, forwarding and command ids are the implementation's work.
@@ -46,27 +46,6 @@ pub trait EventFeed: Send + Sync {
     fn subscribe(&self, intent_id: IntentId) -> watch::Receiver<u64>;
 }
 
-/// One listener on an agent address.
-#[derive(Debug, Clone)]
-pub struct Listen {
-    pub agent: AgentRef,
-    /// Deliveries with a cursor above this are sent.
-    pub since: u64,
-    /// Key id of the listener's credential, for pick-up.
-    pub credential: String,
-}
-
-/// One delivery for a listener. Receiving it from the channel counts as "written to a listener".
-#[derive(Debug, Clone)]
-pub struct FeedItem {
-    pub cursor: u64,
-    pub intent: Intent,
-    /// Absent when too large for a frame.
-    pub payload: Option<Payload>,
-    /// 1 for the first attempt.
-    pub attempt: u32,
-}
-
 /// Deliveries of an agent, decided by the leader of the agent's group.
 #[async_trait]
 pub trait AgentFeed: Send + Sync {
@@ -82,12 +61,14 @@ pub trait AgentFeed: Send + Sync {
     fn picked_up(&self, intent_id: IntentId, credential: &str);
 }
 
-/// Time and randomness, injected so that whole nodes can be simulated.
+/// What surrounds a node: time, randomness, other nodes. Injected so that whole nodes can be simulated.
 pub trait Environment: Send + Sync {
     /// Wall clock as the cluster agrees on it, unix milliseconds.
     fn now_ms(&self) -> u64;
     /// Cryptographically secure random bytes.
     fn fill_random(&self, into: &mut [u8]);
+    /// Nodes that serve clients now, this one included; limits of the cluster are divided by it.
+    fn live_nodes(&self) -> usize;
 }
 
 /// One line of `/readyz?verbose`.

@@ -9,6 +9,7 @@
 
 pub mod address;
 pub mod error;
+pub mod feed;
 pub mod ids;
 pub mod limits;
 pub mod slot;
@@ -45,5 +46,6 @@ pub mod proto {
 }
 
 pub use error::{ErrorCode, ServiceError};
+pub use feed::{FeedItem, Listen};
 pub use ids::IntentId;
 pub use slot::{GroupId, GroupMap, META_GROUP, Route, SLOT_COUNT, Slot};

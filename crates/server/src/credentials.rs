@@ -191,7 +191,11 @@ pub fn write_secret(path: &Path, text: &str) -> Result<(), Failure> {
         .map_err(failed)?;
     file.write_all(text.as_bytes()).map_err(failed)?;
     file.sync_all().map_err(failed)?;
-    std::fs::rename(&beside, path).map_err(failed)
+    std::fs::rename(&beside, path).map_err(failed)?;
+    // The name has to last as well: what follows may rest on this file.
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+    let folder = std::fs::File::open(folder.unwrap_or(Path::new("."))).map_err(failed)?;
+    folder.sync_all().map_err(failed)
 }
 
 fn random_text(chars: usize) -> Result<String, Failure> {

@@ -52,6 +52,16 @@ pub(crate) fn once(
     Ok(answer)
 }
 
+/// [`once`] for a call that is about no intent: the record's slot follows from the key.
+pub(crate) fn once_by_key(
+    tx: &mut Transaction<'_, '_>,
+    claim: Option<&IdempotencyClaim>,
+    call: impl FnOnce(&mut Transaction<'_, '_>) -> Outcome,
+) -> Outcome {
+    let slot = Slot::of_hash(claim.map(|c| c.key_hash.as_ref()).unwrap_or_default());
+    once(tx, slot, claim, &Bytes::new(), call)
+}
+
 /// The record of a claim; a different request under the same key is refused.
 pub(crate) fn lookup(
     tx: &Transaction<'_, '_>,

@@ -196,21 +196,24 @@ pub(crate) fn append(
     Ok(event)
 }
 
-/// Appends `intent.in_progress` unless the intent is in progress already.
+/// Appends `intent.in_progress` unless the intent is in progress already. An empty `reason` is none.
 pub(crate) fn start_work(
     tx: &mut Transaction<'_, '_>,
     intent: &mut Intent,
     actor: &str,
+    reason: &str,
 ) -> Result<Option<Event>, Stop> {
     if intent.status() == Status::InProgress {
         return Ok(None);
     }
-    append(
-        tx,
-        intent,
-        Entry::new(EventType::InProgress, Status::InProgress, actor),
-    )
-    .map(Some)
+    let mut entry = Entry::new(EventType::InProgress, Status::InProgress, actor);
+    if !reason.is_empty() {
+        entry = entry.details(EventDetails {
+            reason: reason.to_owned(),
+            ..EventDetails::default()
+        });
+    }
+    append(tx, intent, entry).map(Some)
 }
 
 /// How an intent ended.

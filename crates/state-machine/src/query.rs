@@ -63,6 +63,7 @@ fn find(tables: &dyn Tables, query: &Query) -> Found {
         },
         Body::GetTenant(q) => get_tenant(tables, actor, q),
         Body::GetCluster(_) => get_cluster(tables, actor),
+        Body::GetTokenSecret(_) => get_token_secret(tables, actor),
         Body::OutboxAcked(q) => outbox_acked(tables, q),
         Body::GetStats(_) => get_stats(tables, actor),
     }
@@ -298,7 +299,8 @@ fn get_tenant(tables: &dyn Tables, actor: Option<&Actor>, q: &GetTenant) -> Foun
 
 fn get_cluster(tables: &dyn Tables, actor: Option<&Actor>) -> Found {
     require_operator(actor)?;
-    let cluster: ClusterRecord = rows::read(tables, &keys::cluster())?.ok_or_else(|| not_found("cluster"))?;
+    let mut cluster = cluster(tables)?;
+    cluster.token_secret.clear();
     let mut nodes = Vec::new();
     for (key, value) in rows::list(tables, &keys::nodes(), usize::MAX)? {
         nodes.push(rows::decode(&key, value)?);
@@ -307,6 +309,18 @@ fn get_cluster(tables: &dyn Tables, actor: Option<&Actor>) -> Found {
         cluster: Some(cluster),
         nodes,
     }))
+}
+
+fn cluster(tables: &dyn Tables) -> Result<ClusterRecord, Stop> {
+    rows::read(tables, &keys::cluster())?.ok_or_else(|| not_found("cluster"))
+}
+
+/// What tokens are derived with leaves the tables only for the gateway itself, never in the name of a caller.
+fn get_token_secret(tables: &dyn Tables, actor: Option<&Actor>) -> Found {
+    if actor.is_some() {
+        return Err(not_found("query"));
+    }
+    Ok(Outcome::TokenSecret(cluster(tables)?.token_secret))
 }
 
 fn require_operator(actor: Option<&Actor>) -> Result<(), Stop> {

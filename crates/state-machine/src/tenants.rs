@@ -179,6 +179,7 @@ mod tests {
                 service_account_id: "sa1".into(),
                 ..ApiKey::default()
             }),
+            idempotency: None,
         })
     }
 
@@ -238,6 +239,7 @@ mod tests {
                 service_account_id: "sa1".into(),
                 ..ApiKey::default()
             }),
+            idempotency: None,
         });
         assert_eq!(refusal(&replica.run(taken)), Some(ErrorCode::Conflict));
         let find = |replica: &Replica| {
@@ -257,6 +259,7 @@ mod tests {
             actor: Some(workspace()),
             service_account_id: "sa1".into(),
             key_id: "k1".into(),
+            idempotency: None,
         });
         replica.run(revoke.clone());
         let effect = Effect::Meta {

@@ -67,10 +67,12 @@ pub fn config(
     clock: Arc<TestClock>,
     transport: Arc<dyn Transport>,
 ) -> ConsensusConfig {
-    let bootstrap = |cluster, nodes| pb::BootstrapCluster {
-        cluster: Some(cluster),
-        nodes,
-        ..Default::default()
+    let bootstrap = |cluster, nodes| {
+        Ok(pb::BootstrapCluster {
+            cluster: Some(cluster),
+            nodes,
+            ..Default::default()
+        })
     };
     let fatal = |message: &str| eprintln!("fatal: {message}");
     let base = ConsensusConfig::new(

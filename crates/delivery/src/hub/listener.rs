@@ -2,8 +2,8 @@
 
 use super::lease::Lease;
 use crate::frames::encode_up;
-use crate::ports::{FeedItem, Listen};
 use baton_protocol::proto::internal::{FeedSubscribe, FeedUnsubscribe, FeedWritten, feed_up};
+use baton_protocol::{FeedItem, Listen};
 use bytes::Bytes;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -22,15 +22,11 @@ pub(super) struct Attachment {
 }
 
 /// Runs until the listener leaves, the subscription is closed or the link is lost.
-pub(super) async fn run<T, F>(listen: Listen, place: Attachment, tx: mpsc::Sender<T>, map: F)
-where
-    T: Send + 'static,
-    F: Fn(FeedItem) -> T + Send + 'static,
-{
+pub(super) async fn run(listen: Listen, place: Attachment, tx: mpsc::Sender<FeedItem>) {
     let (up, lost, sub_id) = (place.up.clone(), place.lost.clone(), place.sub_id);
     tokio::select! {
         () = lost.cancelled() => return,
-        () = feed(listen, place, &tx, map) => {}
+        () = feed(listen, place, &tx) => {}
     }
     tokio::select! {
         () = lost.cancelled() => {}
@@ -38,10 +34,7 @@ where
     }
 }
 
-async fn feed<T, F>(listen: Listen, place: Attachment, tx: &mpsc::Sender<T>, map: F)
-where
-    F: Fn(FeedItem) -> T,
-{
+async fn feed(listen: Listen, place: Attachment, tx: &mpsc::Sender<FeedItem>) {
     let Attachment {
         sub_id,
         up,
@@ -91,6 +84,6 @@ where
             return;
         }
         handed = Some(item.cursor);
-        permit.send(map(item));
+        permit.send(item);
     }
 }

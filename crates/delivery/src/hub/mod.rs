@@ -4,9 +4,9 @@ mod lease;
 mod link;
 mod listener;
 
-use crate::ports::{FeedItem, Listen, Network};
+use crate::ports::Network;
 use crate::settings::{DeliverySettings, LINK_QUEUE_ITEMS_MAX};
-use baton_protocol::{ErrorCode, GroupId, GroupMap, IntentId, ServiceError, Slot};
+use baton_protocol::{ErrorCode, FeedItem, GroupId, GroupMap, IntentId, Listen, ServiceError, Slot};
 use link::{Link, Request};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -53,24 +53,12 @@ impl AgentHub {
 
     /// Opens a subscription: first every open delivery above `since` in cursor order, then new ones as they
     /// commit. The channel closes when the leader changes or the lease lapses; subscribe again with the cursor of
-    /// the last item. Dropping the receiver ends it.
+    /// the last item. Dropping the receiver ends it. Put no other channel behind it: an item counts as written to the
+    /// listener when it is received from this one.
     ///
     /// # Errors
     /// `Unavailable` when no leader was found within `subscribe_deadline_ms`, `ShuttingDown` at the end.
     pub async fn subscribe(&self, listen: Listen) -> Result<mpsc::Receiver<FeedItem>, ServiceError> {
-        self.subscribe_map(listen, |item| item).await
-    }
-
-    /// [`subscribe`](Self::subscribe) with items of the caller's own type. An adapter must not put another channel
-    /// in between: an item counts as written to the listener when it is received from this one.
-    ///
-    /// # Errors
-    /// As [`subscribe`](Self::subscribe).
-    pub async fn subscribe_map<T, F>(&self, listen: Listen, map: F) -> Result<mpsc::Receiver<T>, ServiceError>
-    where
-        T: Send + 'static,
-        F: Fn(FeedItem) -> T + Send + 'static,
-    {
         let group = self.map.group_of(Slot::of_key(&listen.agent.key));
         let link = self.link(group);
         let (reply, attached) = oneshot::channel();
@@ -82,7 +70,7 @@ impl AgentHub {
             Ok(Some(place)) => {
                 // One item at a time, so that the room for the next one shows that it was received.
                 let (tx, rx) = mpsc::channel(1);
-                self.runtime.spawn(listener::run(listen, place, tx, map));
+                self.runtime.spawn(listener::run(listen, place, tx));
                 Ok(rx)
             }
             Ok(None) => Err(ServiceError::new(

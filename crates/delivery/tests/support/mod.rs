@@ -3,9 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use async_trait::async_trait;
-use baton_delivery::{
-    AgentHub, AppliedFeed, DeliverySettings, Dispatcher, GroupService, LedGroup, Listen, Network,
-};
+use baton_delivery::{AgentHub, AppliedFeed, DeliverySettings, Dispatcher, GroupService, LedGroup, Network};
 use baton_protocol::proto::internal::{
     Actor, AgentRef, Batch, Command, Event, GetIntent, Intent, KeyKind, ListEvents, OutboxMessage, Payload,
     Query, QueryReply, Reply, ResolveIntent, Status, SubmitIntent, command, query, query_reply, reply,
@@ -358,8 +356,8 @@ impl World {
         agent: &AgentRef,
         since: u64,
         credential: &str,
-    ) -> mpsc::Receiver<baton_delivery::FeedItem> {
-        let listen = Listen {
+    ) -> mpsc::Receiver<baton_protocol::FeedItem> {
+        let listen = baton_protocol::Listen {
             agent: agent.clone(),
             since,
             credential: credential.into(),
@@ -397,6 +395,6 @@ pub(crate) fn sender() -> Actor {
     }
 }
 
-pub(crate) fn id_of(item: &baton_delivery::FeedItem) -> IntentId {
+pub(crate) fn id_of(item: &baton_protocol::FeedItem) -> IntentId {
     IntentId::from_slice(&item.intent.intent_id).unwrap()
 }

@@ -56,7 +56,7 @@ pub(super) async fn update(
     Path(id): Path<String>,
     call: Call,
 ) -> Result<Response, ApiError> {
-    let patch = decode_patch(&call.json()?)?;
+    let patch = decode_patch(&call)?;
     let account = app.service.update_account(&call.caller, &id, patch).await?;
     Ok(one(&account_json(&account)))
 }
@@ -82,7 +82,7 @@ pub(super) async fn create_key(
     Path(id): Path<String>,
     call: Call,
 ) -> Result<Response, ApiError> {
-    let new = decode_key(&call.json()?)?;
+    let new = decode_key(&call)?;
     let created = app.service.create_key(&call.caller, &id, new).await?;
     Ok(json(created_key_json(&created)))
 }
@@ -92,7 +92,11 @@ pub(super) async fn revoke_key(
     Path((id, key_id)): Path<(String, String)>,
     call: Call,
 ) -> Result<Response, ApiError> {
-    let key = app.service.revoke_key(&call.caller, &id, &key_id).await?;
+    let idempotency = call.idempotency(None)?;
+    let key = app
+        .service
+        .revoke_key(&call.caller, &id, &key_id, idempotency)
+        .await?;
     Ok(json(revoked_key_json(&key)))
 }
 
@@ -123,7 +127,8 @@ fn decode_account(call: &Call) -> Result<NewAccount, ServiceError> {
     })
 }
 
-fn decode_patch(body: &JsonObject) -> Result<AccountPatch, ServiceError> {
+fn decode_patch(call: &Call) -> Result<AccountPatch, ServiceError> {
+    let body = call.json()?;
     let status = match body.text("status", 32)?.as_deref() {
         None => None,
         Some("active") => Some(AccountStatus::Active),
@@ -132,11 +137,12 @@ fn decode_patch(body: &JsonObject) -> Result<AccountPatch, ServiceError> {
         Some(_) => return Err(invalid("status must be active, suspended or deleted")),
     };
     Ok(AccountPatch {
-        delivery_mode: delivery_mode(body)?,
-        callback_url: callback_url(body)?,
+        delivery_mode: delivery_mode(&body)?,
+        callback_url: callback_url(&body)?,
         display_name: body.text("display_name", TEXT_CHARS_MAX)?,
         description: body.text("description", DESCRIPTION_CHARS_MAX)?,
         status,
+        idempotency: call.idempotency(None)?,
     })
 }
 
@@ -160,7 +166,8 @@ pub(super) fn callback_url(body: &JsonObject) -> Result<Option<String>, ServiceE
     }
 }
 
-fn decode_key(body: &JsonObject) -> Result<NewKey, ServiceError> {
+fn decode_key(call: &Call) -> Result<NewKey, ServiceError> {
+    let body = call.json()?;
     let kind = match body.text("kind", 32)?.as_deref() {
         None => None,
         Some("agent") => Some(KeyKind::Agent),
@@ -175,5 +182,6 @@ fn decode_key(body: &JsonObject) -> Result<NewKey, ServiceError> {
             .text("description", DESCRIPTION_CHARS_MAX)?
             .unwrap_or_default(),
         expires_at_ms: body.time_ms("expires_at")?.unwrap_or(0),
+        idempotency: call.idempotency(None)?,
     })
 }

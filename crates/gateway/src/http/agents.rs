@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
-use baton_protocol::ServiceError;
 use baton_protocol::limits::{LIST_PAGE_DEFAULT, MAILBOX_PAGE_MAX};
 use baton_protocol::proto::internal::Status;
+use baton_protocol::{FeedItem, ServiceError};
 
 use super::agent_path::{AgentResource, parse_agent_path};
 use super::call::{AGENTS_PREFIX, Call};
@@ -16,7 +16,6 @@ use super::error::ApiError;
 use super::json::invalid;
 use super::render::{Object, agent_json, me_json, payload_json, uuid_text};
 use super::{App, json, stream};
-use crate::ports::FeedItem;
 
 pub(super) async fn me(_: State<Arc<App>>, call: Call) -> Response {
     json(me_json(&call.caller))

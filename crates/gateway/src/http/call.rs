@@ -89,8 +89,9 @@ fn endpoint(matched: &str, path: &str, app: &App) -> &'static str {
 }
 
 fn count(app: &App, caller: &Caller, endpoint: &'static str, notes: &Notes) -> Result<(), ServiceError> {
-    let now = app.service.ports.environment.now_ms();
-    let Some(rate) = app.limiter.count(&caller.key.key_id, endpoint, now) else {
+    let environment = &app.service.ports.environment;
+    let (now, nodes) = (environment.now_ms(), environment.live_nodes());
+    let Some(rate) = app.limiter.count(&caller.key.key_id, endpoint, now, nodes) else {
         return Ok(());
     };
     let _ = notes.rate.set(rate);
@@ -99,7 +100,10 @@ fn count(app: &App, caller: &Caller, endpoint: &'static str, notes: &Notes) -> R
     }
     let mut error = ServiceError::new(
         ErrorCode::RateLimitExceeded,
-        format!("more than {} requests a minute on this endpoint", rate.limit),
+        format!(
+            "more than {} requests a minute on this endpoint of this node; the limit is shared by all nodes",
+            rate.limit
+        ),
     );
     error.retry_after_seconds = Some(rate.retry_after_seconds);
     Err(error)

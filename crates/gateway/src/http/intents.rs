@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::response::Response;
-use baton_protocol::limits::{ACTOR_CHARS_MAX, ADDRESS_CHARS_MAX, REASON_CHARS_MAX};
+use baton_protocol::limits::{ACTOR_CHARS_MAX, REASON_CHARS_MAX};
 use baton_protocol::proto::internal::{Reminders, Status, Transitioned};
 use baton_protocol::{ErrorCode, ServiceError};
 
@@ -173,8 +173,8 @@ fn decode_submit(call: &Call) -> Result<Submit, ServiceError> {
     let mut submit = decode_lifecycle(&body)?;
     submit.intent_type = intent_type;
     submit.correlation_id = body.uuid("correlation_id")?;
-    submit.from_agent = body.text("from_agent", ADDRESS_CHARS_MAX)?;
-    submit.to_agent = body.text("to_agent", ADDRESS_CHARS_MAX)?;
+    submit.from_agent = body.address("from_agent")?;
+    submit.to_agent = body.address("to_agent")?;
     submit.payload = match body.object_bytes("payload")? {
         Some(bytes) => json_payload(&bytes),
         None => body.rest(&submit_keys()),
@@ -197,10 +197,10 @@ pub(super) fn decode_lifecycle(body: &JsonObject) -> Result<Submit, ServiceError
         remind_after_seconds: body.positive("remind_after_seconds")?.unwrap_or(0),
         remind_interval_seconds: body.positive("remind_interval_seconds")?.unwrap_or(0),
         max_reminders: body.positive("max_reminders")?.unwrap_or(0),
-        escalate_to: body.text("escalate_to", ADDRESS_CHARS_MAX)?.unwrap_or_default(),
+        escalate_to: body.address("escalate_to")?.unwrap_or_default(),
     };
     Ok(Submit {
-        reply_to: body.text("reply_to", ADDRESS_CHARS_MAX)?,
+        reply_to: body.address("reply_to")?,
         deadline_at_ms: body.time_ms("deadline_at")?.unwrap_or(0),
         reminders: (reminders != Reminders::default()).then_some(reminders),
         max_delivery_attempts: body.positive("max_delivery_attempts")?,
@@ -265,7 +265,7 @@ fn decode_resume(call: &Call, body: &JsonObject) -> Result<Resume, ServiceError>
     };
     let steers = !matches!(kind, ResumeKind::Result { .. });
     let next_handler = if steers {
-        body.text("next_handler", ADDRESS_CHARS_MAX)?
+        body.address("next_handler")?
     } else {
         None
     };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use baton_protocol::limits::JSON_DEPTH_MAX;
+use baton_protocol::limits::{ADDRESS_CHARS_MAX, JSON_DEPTH_MAX};
 use baton_protocol::proto::internal::{Member, Payload};
 use baton_protocol::{ErrorCode, ServiceError};
 use bytes::Bytes;
@@ -103,6 +103,16 @@ impl JsonObject {
     pub(crate) fn required_text(&self, name: &str, chars_max: usize) -> Result<String, ServiceError> {
         self.text(name, chars_max)?
             .ok_or_else(|| invalid(format!("{}{name} is required", self.path)))
+    }
+
+    /// An agent address: too long for one is refused with the code that other malformed ones get.
+    pub(crate) fn address(&self, name: &str) -> Result<Option<String>, ServiceError> {
+        self.text(name, ADDRESS_CHARS_MAX).map_err(|mut error| {
+            if self.decode::<String>(name, "a string").is_ok() {
+                error.code = ErrorCode::InvalidAgentAddress;
+            }
+            error
+        })
     }
 
     pub(crate) fn flag(&self, name: &str) -> Result<Option<bool>, ServiceError> {

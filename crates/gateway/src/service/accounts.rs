@@ -11,7 +11,7 @@ use baton_protocol::{ErrorCode, Route, ServiceError};
 use sha2::{Digest, Sha256};
 
 use super::idempotency::claim;
-use super::{Caller, Failure, IdempotencyRequest, Service, hex, invalid, unexpected};
+use super::{Caller, Failure, IdempotencyRequest, Service, hex, unexpected};
 
 /// Every machine key starts like this.
 pub(crate) const TOKEN_PREFIX: &str = "axme_sa_";
@@ -43,6 +43,7 @@ pub(crate) struct AccountPatch {
     pub display_name: Option<String>,
     pub description: Option<String>,
     pub status: Option<AccountStatus>,
+    pub idempotency: Option<IdempotencyRequest>,
 }
 
 /// A checked request for a new key.
@@ -54,6 +55,7 @@ pub(crate) struct NewKey {
     pub description: String,
     /// Unix milliseconds; 0 = never.
     pub expires_at_ms: u64,
+    pub idempotency: Option<IdempotencyRequest>,
 }
 
 /// A new key and the only copy of its token.
@@ -179,11 +181,13 @@ impl Service {
             display_name: patch.display_name,
             description: patch.description,
             status: patch.status.unwrap_or(AccountStatus::Unspecified).into(),
+            idempotency: patch.idempotency.as_ref().map(|r| claim(caller, r)),
         }))
         .await
     }
 
-    /// Draws a key for an account. The token exists nowhere else afterwards.
+    /// Makes a key for an account. The token is not kept: only the same call with the same idempotency key shows it
+    /// again.
     pub(crate) async fn create_key(
         &self,
         caller: &Caller,
@@ -195,30 +199,26 @@ impl Service {
         if kind == KeyKind::Operator && !caller.is_operator() {
             return Err(scope_error("only an operator key may create operator keys").into());
         }
-        if new.expires_at_ms != 0 && new.expires_at_ms <= self.ports.environment.now_ms() {
-            return Err(invalid("expires_at is in the past; such a key would open nothing").into());
-        }
-        let account = self.get_account(caller, account_id).await?;
-        let token = format!("{TOKEN_PREFIX}{account_id}_{}", hex(&self.random::<32>()));
+        let request = new.idempotency.as_ref();
+        let drawn = self.draw_token(caller, account_id, request).await?;
+        let token = drawn.token;
+        // Organization, workspace and time of creation are the state machine's to fill in.
         let key = ApiKey {
-            key_id: format!("key_{}", hex(&self.random::<10>())),
+            key_id: drawn.key_id,
             token_sha256: token_hash(&token).to_vec().into(),
             key_hint: format!("…{}", &token[token.len() - HINT_CHARS..]),
             kind: kind.into(),
-            service_account_id: account.service_account_id,
-            org_id: account.org_id,
-            workspace_id: account.workspace_id,
-            revoked: false,
-            created_at_ms: self.ports.environment.now_ms(),
+            service_account_id: account_id.to_owned(),
             expires_at_ms: new.expires_at_ms,
-            revoked_at_ms: 0,
             name: new.name,
             description: new.description,
+            ..ApiKey::default()
         };
         let key = self
             .propose_key(command::Body::CreateApiKey(CreateApiKey {
                 actor: Some(caller.actor(None, None)),
                 key: Some(key),
+                idempotency: request.map(|r| claim(caller, r)),
             }))
             .await?;
         Ok(CreatedKey { key, token })
@@ -230,12 +230,14 @@ impl Service {
         caller: &Caller,
         account_id: &str,
         key_id: &str,
+        idempotency: Option<IdempotencyRequest>,
     ) -> Result<ApiKey, Failure> {
         check_manager(caller)?;
         self.propose_key(command::Body::RevokeApiKey(RevokeApiKey {
             actor: Some(caller.actor(None, None)),
             service_account_id: account_id.to_owned(),
             key_id: key_id.to_owned(),
+            idempotency: idempotency.as_ref().map(|r| claim(caller, r)),
         }))
         .await
     }

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use baton_protocol::limits::MAILBOX_PAGE_MAX;
 use baton_protocol::proto::internal::{AgentRef, FindAgent, ListMailbox, ServiceAccount, query, query_reply};
-use baton_protocol::{ErrorCode, Route, ServiceError};
+use baton_protocol::{ErrorCode, FeedItem, Listen, Route, ServiceError};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Caller, Service, unexpected};
-use crate::ports::{FeedItem, Listen};
 
 /// Longest wait for deliveries that are known to exist.
 const BACKLOG_WAIT: Duration = Duration::from_secs(2);

@@ -11,6 +11,7 @@ mod inbox;
 mod intents;
 pub(crate) mod scenario;
 mod submit;
+mod tokens;
 
 use std::sync::Arc;
 

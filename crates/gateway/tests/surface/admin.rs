@@ -366,6 +366,11 @@ async fn requests_are_limited_per_key_and_endpoint() {
         }
     }
     let refused = last.expect("limited");
+    // With another node in the cluster this one admits its share only.
+    server.node.set_live_nodes(2);
+    let shared = server.get("/v1/service-accounts").await;
+    assert_eq!(shared.headers["x-ratelimit-limit"], "2");
+    server.node.set_live_nodes(1);
     assert_eq!(refused.refused(429), "rate_limit_exceeded");
     assert!(
         refused.headers["retry-after"]

@@ -184,10 +184,14 @@ async fn resume_means_what_its_body_says() {
 
     let id = server.create("worker").await;
     let steered = server
-        .post(&resume(&id), json!({"approve_current_step": true}))
+        .post(
+            &resume(&id),
+            json!({"approve_current_step": true, "reason": "go"}),
+        )
         .await
         .ok();
     assert_eq!(steered["applied"], true);
+    assert_eq!(steered["event"]["details"]["reason"], "go");
     assert_eq!(steered["policy_generation"], 1);
     assert_eq!(steered["intent"]["status"], "IN_PROGRESS");
     let refused = server
@@ -352,6 +356,10 @@ async fn bodies_are_lenient_where_clients_differ_and_strict_where_it_matters() {
         ("correlation_id", json!("x"), "invalid_argument"),
         ("to_agent", json!("a b"), "invalid_agent_address"),
         ("to_agent", json!(null), "invalid_agent_address"),
+        ("to_agent", json!("x".repeat(384)), "invalid_agent_address"),
+        ("from_agent", json!("x".repeat(384)), "invalid_agent_address"),
+        ("reply_to", json!("x".repeat(384)), "invalid_agent_address"),
+        ("reply_to", json!(5), "invalid_argument"),
         ("payload", json!([1]), "invalid_argument"),
         ("deadline_at", json!("soon"), "invalid_argument"),
         ("max_delivery_attempts", json!(0), "invalid_argument"),

@@ -5,6 +5,7 @@
 mod admin;
 mod auth;
 mod intents;
+mod repeats;
 mod streams;
 mod support;
 mod tls;

@@ -5,7 +5,7 @@ use baton_consensus::ConsensusHandle;
 use baton_delivery::AgentHub;
 use baton_gateway::ports;
 use baton_protocol::proto::internal::{Query, QueryReply, Reply, command};
-use baton_protocol::{ErrorCode, IntentId, META_GROUP, Route, ServiceError};
+use baton_protocol::{ErrorCode, FeedItem, IntentId, Listen, META_GROUP, Route, ServiceError};
 use rand::TryRngCore as _;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
@@ -69,6 +69,10 @@ impl ports::Environment for ConsensusPorts {
             .try_fill_bytes(into)
             .expect("the operating system has given random bytes at start");
     }
+
+    fn live_nodes(&self) -> usize {
+        self.handle.live_nodes()
+    }
 }
 
 /// Deliveries through this node's hub.
@@ -87,22 +91,8 @@ impl HubFeed {
 
 #[async_trait]
 impl ports::AgentFeed for HubFeed {
-    async fn subscribe(
-        &self,
-        listen: ports::Listen,
-    ) -> Result<mpsc::Receiver<ports::FeedItem>, ServiceError> {
-        let listen = baton_delivery::Listen {
-            agent: listen.agent,
-            since: listen.since,
-            credential: listen.credential,
-        };
-        let item = |item: baton_delivery::FeedItem| ports::FeedItem {
-            cursor: item.cursor,
-            intent: item.intent,
-            payload: item.payload,
-            attempt: item.attempt,
-        };
-        self.hub.subscribe_map(listen, item).await
+    async fn subscribe(&self, listen: Listen) -> Result<mpsc::Receiver<FeedItem>, ServiceError> {
+        self.hub.subscribe(listen).await
     }
 
     fn picked_up(&self, intent_id: IntentId, credential: &str) {

@@ -33,11 +33,10 @@ pub(super) fn command(config: &Config) -> Result<BootstrapCommand, Failure> {
     };
     Ok(Arc::new(move |cluster, nodes| {
         let Some(prepared) = &prepared else {
-            // Only ordinal 0 creates; an empty command is rejected by the state machine.
-            return BootstrapCluster::default();
+            return Err("only the node with ordinal 0 creates a cluster".into());
         };
-        prepared.save();
-        first_command(&prepared.credentials, cluster, nodes)
+        prepared.save().map_err(|failure| failure.line)?;
+        Ok(first_command(&prepared.credentials, cluster, nodes))
     }))
 }
 
@@ -76,23 +75,16 @@ fn prepare(config: &Config) -> Result<Prepared, Failure> {
 
 impl Prepared {
     /// Writes minted credentials before their hashes enter the log: a key that nobody has would lock everyone out.
-    fn save(&self) {
+    fn save(&self) -> Result<(), Failure> {
         let Some((credentials, env)) = &self.unsaved else {
-            return;
+            return Ok(());
         };
         let text = toml::to_string(&self.credentials).expect("plain strings");
-        let saved = write_secret(credentials, &text).and_then(|()| {
-            write_secret(
-                env,
-                &self.credentials.client_env(std::slice::from_ref(&self.base_url)),
-            )
-        });
-        match saved {
-            Ok(()) => tracing::info!(file = %env.display(), "minted the operator key of the new cluster"),
-            Err(failure) => {
-                tracing::error!(%failure, "the operator key of the new cluster could not be saved")
-            }
-        }
+        write_secret(credentials, &text)?;
+        let base_url = std::slice::from_ref(&self.base_url);
+        write_secret(env, &self.credentials.client_env(base_url))?;
+        tracing::info!(file = %env.display(), "minted the operator key of the new cluster");
+        Ok(())
     }
 }
 
@@ -134,15 +126,33 @@ mod tests {
         let config = config(dir.path(), 0);
         let build = command(&config).unwrap();
         assert!(!dir.path().join(CREDENTIALS_FILE).exists());
-        let first = build(ClusterRecord::default(), Vec::new());
+        let first = build(ClusterRecord::default(), Vec::new()).unwrap();
         let saved = Credentials::read(&dir.path().join(CREDENTIALS_FILE)).unwrap();
         assert_eq!(first.organization.unwrap().org_id, saved.org_id);
         assert!(dir.path().join(CLIENT_ENV_FILE).exists());
         // After a crash in between, the same key is proposed again.
-        let again = command(&config).unwrap()(ClusterRecord::default(), Vec::new());
+        let again = command(&config).unwrap()(ClusterRecord::default(), Vec::new()).unwrap();
         assert_eq!(
             again.operator_key.unwrap().token_sha256,
             first.operator_key.unwrap().token_sha256
+        );
+    }
+
+    #[test]
+    fn no_first_command_without_a_saved_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let build = command(&config(dir.path(), 0)).unwrap();
+        // A directory in the way of the file, as an unwritable one would be.
+        let obstacle = dir.path().join("client.new");
+        std::fs::create_dir(&obstacle).unwrap();
+        let line = build(ClusterRecord::default(), Vec::new()).unwrap_err();
+        assert!(line.contains(CLIENT_ENV_FILE), "{line}");
+        std::fs::remove_dir(&obstacle).unwrap();
+        let first = build(ClusterRecord::default(), Vec::new()).unwrap();
+        let saved = Credentials::read(&dir.path().join(CREDENTIALS_FILE)).unwrap();
+        assert_eq!(
+            first.operator_key.unwrap().token_sha256,
+            saved.rows(0).operator_key.token_sha256
         );
     }
 
@@ -151,7 +161,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut config = config(dir.path(), 1);
         config.cluster.bootstrap_credentials = Some(dir.path().join("missing.toml"));
-        command(&config).unwrap();
+        let build = command(&config).unwrap();
+        assert!(build(ClusterRecord::default(), Vec::new()).is_err());
         config.cluster.ordinal = 0;
         let failure = command(&config).map(drop).unwrap_err();
         assert!(failure.line.contains("missing.toml"), "{failure}");

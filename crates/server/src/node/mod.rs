@@ -188,6 +188,9 @@ async fn start_consensus(config: &Config, consensus: ConsensusConfig) -> Result<
                 "cannot listen on {}: {reason}; stop what uses this port or set peer.listen to another one",
                 config.peer.listen
             )),
+            StartError::Bootstrap(reason) => Failure::failed(format!(
+                "the cluster was not created: {reason}; correct that and start this node again"
+            )),
             StartError::Failed(reason) => Failure::fatal(reason),
         })
 }

@@ -6,12 +6,11 @@ use crate::rows;
 use crate::tenants;
 use crate::transaction::{Outcome, Stop, Transaction, invalid, not_found, reply};
 use crate::visibility;
+use baton_protocol::ErrorCode;
 use baton_protocol::proto::internal::{
     AccountStatus, CreateServiceAccount, Rejection, Reply, ServiceAccount, ServiceAccountReply, Workspace,
     reply as outcome,
 };
-use baton_protocol::{ErrorCode, Slot};
-use bytes::Bytes;
 
 pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &CreateServiceAccount) -> Outcome {
     tx.require_meta()?;
@@ -26,9 +25,7 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &CreateServiceAccount
     if workspace.org_id != wanted.org_id {
         return Err(not_found("workspace"));
     }
-    let claim = command.idempotency.as_ref();
-    let slot = Slot::of_hash(claim.map(|c| c.key_hash.as_ref()).unwrap_or_default());
-    idempotency::once(tx, slot, claim, &Bytes::new(), |tx| {
+    idempotency::once_by_key(tx, command.idempotency.as_ref(), |tx| {
         if let Some(existing) = existing(tx, wanted)? {
             return taken(command, existing);
         }

@@ -72,7 +72,7 @@ fn hand_in(
     command: &ResumeIntent,
 ) -> Result<lifecycle::Finished, Stop> {
     let actor = visibility::label(command.actor.as_ref());
-    lifecycle::start_work(tx, intent, actor)?;
+    lifecycle::start_work(tx, intent, actor, "")?;
     let (status, details) = details(command);
     lifecycle::finish(tx, intent, status, actor, details)
 }
@@ -155,7 +155,7 @@ fn control(
     let actor = visibility::label(command.actor.as_ref());
     let event = match command.next_handler.as_ref() {
         Some(next) => Some(transfer(tx, &mut intent, next, actor, &command.reason)?),
-        None => lifecycle::start_work(tx, &mut intent, actor)?,
+        None => lifecycle::start_work(tx, &mut intent, actor, &command.reason)?,
     };
     intent.updated_at_ms = tx.now_ms;
     lifecycle::save(tx, &intent)?;
@@ -254,9 +254,12 @@ mod tests {
         assert!(!answer.applied && answer.event.is_none());
         assert_eq!(replica.hash(), before);
         let kind = Kind::ControlOrResult;
-        let answer =
-            transition(replica.run(Body::Resume(resume(kind, KeyKind::Workspace, "sender")))).unwrap();
+        let mut go = resume(kind, KeyKind::Workspace, "sender");
+        go.reason = "the customer has paid".into();
+        let answer = transition(replica.run(Body::Resume(go))).unwrap();
         assert_eq!(answer.policy_generation, 1);
+        let details = answer.event.unwrap().details.unwrap();
+        assert_eq!(details.reason, "the customer has paid");
         assert_eq!(answer.intent.unwrap().status(), Status::InProgress);
         let mut stale = resume(Kind::Control, KeyKind::Workspace, "sender");
         stale.expected_policy_generation = Some(0);

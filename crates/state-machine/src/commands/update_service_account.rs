@@ -1,17 +1,27 @@
 //! `UpdateServiceAccount`: changes settings; deleting revokes every key of the account.
 
 use crate::commands::create_service_account::account_reply;
+use crate::idempotency;
 use crate::keys;
 use crate::rows;
 use crate::tenants;
 use crate::transaction::{Outcome, Transaction, reject};
 use baton_protocol::ErrorCode;
-use baton_protocol::proto::internal::{AccountStatus, UpdateServiceAccount};
+use baton_protocol::proto::internal::{AccountStatus, ServiceAccount, UpdateServiceAccount};
 
 pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &UpdateServiceAccount) -> Outcome {
     tx.require_meta()?;
-    let mut account =
-        tenants::managed_account(&*tx.tables, command.actor.as_ref(), &command.service_account_id)?;
+    let account = tenants::managed_account(&*tx.tables, command.actor.as_ref(), &command.service_account_id)?;
+    idempotency::once_by_key(tx, command.idempotency.as_ref(), |tx| {
+        update(tx, account, command)
+    })
+}
+
+fn update(
+    tx: &mut Transaction<'_, '_>,
+    mut account: ServiceAccount,
+    command: &UpdateServiceAccount,
+) -> Outcome {
     let status = command.status();
     if account.status() == AccountStatus::Deleted {
         if status == AccountStatus::Deleted {

@@ -381,6 +381,7 @@ impl World {
                 service_account_id: account_id,
                 display_name: Some("name".into()),
                 status: draw.below(5) as i32,
+                idempotency: Self::any_claim(draw),
                 ..UpdateServiceAccount::default()
             }),
             4 | 5 => Body::CreateApiKey(CreateApiKey {
@@ -392,11 +393,13 @@ impl World {
                     service_account_id: account_id,
                     ..ApiKey::default()
                 }),
+                idempotency: Self::any_claim(draw),
             }),
             6 => Body::RevokeApiKey(RevokeApiKey {
                 actor: Self::any_actor(draw),
                 service_account_id: account_id,
                 key_id: format!("k{}", draw.below(3)),
+                idempotency: Self::any_claim(draw),
             }),
             _ => Body::SetFeatureLevel(SetFeatureLevel {
                 level: draw.below(4) as u32,

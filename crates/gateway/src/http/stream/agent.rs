@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::Response;
+use baton_protocol::FeedItem;
 use baton_protocol::proto::internal::{AgentRef, Status};
 use tokio::sync::mpsc;
 
@@ -14,7 +15,6 @@ use crate::http::agents::{delivery_json, shown_status, status_filter};
 use crate::http::call::Call;
 use crate::http::error::ApiError;
 use crate::http::sse::frame;
-use crate::ports::FeedItem;
 
 /// Between two attempts to subscribe while the agent's group has no leader.
 const RESUBSCRIBE_PAUSE: Duration = Duration::from_millis(50);

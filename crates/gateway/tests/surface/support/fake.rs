@@ -6,15 +6,13 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use baton_gateway::Ports;
-use baton_gateway::ports::{
-    AgentFeed, Check, Environment, EventFeed, FeedItem, Health, Listen, Proposer, Reader,
-};
+use baton_gateway::ports::{AgentFeed, Check, Environment, EventFeed, Health, Proposer, Reader};
 use baton_protocol::address::{canonical, slot_of};
 use baton_protocol::proto::internal::{
     AcknowledgeOutbox, ApiKey, BootstrapCluster, ClusterRecord, DeliverMessage, KeyKind, ListMailbox,
     Organization, Query, QueryReply, Reply, ServiceAccount, Workspace, command, query, query_reply,
 };
-use baton_protocol::{ErrorCode, GroupId, GroupMap, IntentId, Route, ServiceError};
+use baton_protocol::{ErrorCode, FeedItem, GroupId, GroupMap, IntentId, Listen, Route, ServiceError};
 use baton_state_machine::testing::{Replica, START_MS};
 use baton_state_machine::{MemoryTables, outbox_head, query as run_query};
 use prost::Message as _;
@@ -42,6 +40,7 @@ struct Inner {
     events: Mutex<HashMap<IntentId, watch::Sender<u64>>>,
     pub picked_up: Mutex<Vec<(IntentId, String)>>,
     pub stale: Mutex<bool>,
+    live_nodes: Mutex<usize>,
 }
 
 impl FakeNode {
@@ -57,6 +56,7 @@ impl FakeNode {
             events: Mutex::default(),
             picked_up: Mutex::default(),
             stale: Mutex::new(false),
+            live_nodes: Mutex::new(1),
         }))
     }
 
@@ -77,6 +77,11 @@ impl FakeNode {
         *self.0.stale.lock().unwrap() = stale;
     }
 
+    /// The cluster has this many nodes now.
+    pub fn set_live_nodes(&self, nodes: usize) {
+        *self.0.live_nodes.lock().unwrap() = nodes;
+    }
+
     pub fn picked_up(&self) -> Vec<(IntentId, String)> {
         self.0.picked_up.lock().unwrap().clone()
     }
@@ -90,6 +95,17 @@ impl FakeNode {
             .filter_map(|(_, value)| ApiKey::decode(value.clone()).ok());
         let mine = keys.filter(|k| k.service_account_id == account_id && k.key_id.starts_with("key_"));
         mine.map(|k| k.key_id).collect()
+    }
+
+    /// Whether any row of any group holds these bytes.
+    pub fn stores(&self, bytes: &[u8]) -> bool {
+        let groups = self.0.groups.lock().unwrap();
+        let mut rows = groups.iter().flat_map(|g| g.tables.rows());
+        rows.any(|(key, value)| {
+            [key, value]
+                .iter()
+                .any(|b| b.windows(bytes.len()).any(|w| w == bytes))
+        })
     }
 
     fn group(&self, route: Route) -> GroupId {
@@ -254,6 +270,10 @@ impl Environment for FakeNode {
     fn fill_random(&self, into: &mut [u8]) {
         rand::RngCore::fill_bytes(&mut rand::rng(), into);
     }
+
+    fn live_nodes(&self) -> usize {
+        *self.0.live_nodes.lock().unwrap()
+    }
 }
 
 impl Health for FakeNode {
@@ -339,6 +359,7 @@ fn bootstrap(tenant: &Tenant) -> command::Body {
             shard_groups: SHARD_GROUPS,
             next_node_id: 2,
             next_replica_id: 6,
+            token_secret: vec![7; 32].into(),
         }),
         nodes: Vec::new(),
         organization: Some(Organization {
