@@ -75,6 +75,8 @@ PUBLISHED: list[tuple[str, str, str, dict[str, set[str]]]] = [
     ("POST", r"/v1/service-accounts", "api.service_accounts.create.response", {"service_account": ACCOUNT}),
     ("GET", r"/v1/service-accounts", "api.service_accounts.list.response", {"service_accounts[]": ACCOUNT}),
     ("GET", r"/v1/service-accounts/[^/]+", "api.service_accounts.get.response", {"service_account": ACCOUNT}),
+    # Nothing is published for a change; clients read the same object.
+    ("PATCH", r"/v1/service-accounts/[^/]+", "api.service_accounts.get.response", {"service_account": ACCOUNT}),
     # The example runner reads the token as `api_key` at the root.
     ("POST", r"/v1/service-accounts/[^/]+/keys", "api.service_accounts.keys.create.response", {"": {"api_key"}}),
     ("POST", r"/v1/service-accounts/[^/]+/keys/[^/]+/revoke", "api.service_accounts.keys.revoke.response", {}),

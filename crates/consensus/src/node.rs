@@ -126,7 +126,9 @@ async fn live(config: ConsensusConfig, mut ready: Ready) -> Option<Stopped> {
                 stop_groups(&core).await;
                 drop(listener);
                 // Only a directory that is free again can be started on again.
-                let done = Box::new(move || drop(ready.send(Err(error))));
+                let done = Box::new(move || {
+                    let _ = ready.send(Err(error));
+                });
                 return Some(Stopped { done, dir, engine });
             }
         }
@@ -148,7 +150,9 @@ async fn live(config: ConsensusConfig, mut ready: Ready) -> Option<Stopped> {
     };
     drop(listener);
     // The caller may not wait.
-    let done = Box::new(move || drop(done.send(())));
+    let done = Box::new(move || {
+        let _ = done.send(());
+    });
     Some(Stopped { done, dir, engine })
 }
 

@@ -14,6 +14,8 @@ pub mod ids;
 pub mod limits;
 pub mod slot;
 pub mod status;
+#[cfg(feature = "trace")]
+pub mod trace;
 
 /// Generated from `proto/`.
 pub mod proto {

@@ -12,6 +12,7 @@
 //!
 //! Must not depend on the network, on clocks for decisions, or on anything above `openraft`'s storage traits.
 
+mod causes;
 pub mod codec;
 pub mod data_dir;
 mod files;

@@ -1,5 +1,6 @@
 //! openraft's state machine over a group's tables. Applies run on the node's apply thread (see [`StorageWorkers`]).
 
+use crate::causes;
 use crate::log::GroupLog;
 use crate::metrics as names;
 use crate::recovery::{self, StateFile};
@@ -12,7 +13,7 @@ use crate::types::{
 };
 use crate::workers::StorageWorkers;
 use baton_protocol::proto::internal as pb;
-use baton_protocol::{GroupId, GroupMap, proto::internal::Batch};
+use baton_protocol::{GroupId, GroupMap, proto::internal::Batch, trace};
 use baton_state_machine::{Applied, ApplyContext, Changes, Settings, TableError, WriteBatch};
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use openraft::storage::{EntryResponder, RaftStateMachine};
@@ -327,13 +328,14 @@ impl Shared {
             term: id.leader_id.term,
             settings: self.settings,
         };
-        let _span = tracing::debug_span!(
+        let span = tracing::debug_span!(
             "group.apply",
             group_id = self.group.0,
             term = context.term,
             log_index = context.log_index
-        )
-        .entered();
+        );
+        trace::caused_by(&span, causes::trace_parents(&batch));
+        let _span = span.entered();
         let (changes, applied) = self.tables.with_view(|view| {
             let mut rows = WriteBatch::new(view);
             let applied = baton_state_machine::apply(&mut rows, &batch, &context)?;

@@ -96,6 +96,24 @@ async fn submit_traced(cluster: &Cluster) -> String {
     body["intent_id"].as_str().unwrap().to_owned()
 }
 
+/// Polls for a delivery above `since` without taking it up; returns its cursor.
+async fn deliveries(cluster: &Cluster, since: u64) -> u64 {
+    let answer = reqwest::Client::new()
+        .get(format!(
+            "{}/v1/agents/traced-agent/intents?since={since}&wait_seconds=20",
+            cluster.base_url(1)
+        ))
+        .header("x-api-key", &cluster.credentials().operator_token)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 200);
+    let body: Value = answer.json().await.unwrap();
+    let cursor = body["next_cursor"].as_u64().unwrap();
+    assert!(cursor > since, "{body}");
+    cursor
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
@@ -110,8 +128,15 @@ async fn spans_reach_the_collector_below_the_callers_span() {
     let test = async {
         let (endpoint, mut received) = collector().await;
         let dir = tempfile::tempdir().unwrap();
-        let mut cluster = start(dir.path(), |o| o.base.otlp.endpoint = Some(endpoint)).await;
+        let mut cluster = start(dir.path(), |o| {
+            o.base.otlp.endpoint = Some(endpoint);
+            o.base.delivery.visibility_timeout_ms = 200;
+        })
+        .await;
         let intent_id = submit_traced(&cluster).await;
+        // Sent once, not picked up, sent again.
+        let first = deliveries(&cluster, 0).await;
+        deliveries(&cluster, first).await;
         // Ending flushes what the exporter still holds.
         assert!(cluster.stop().await.is_empty());
         let mut spans: BTreeMap<String, Vec<Span>> = BTreeMap::new();
@@ -132,6 +157,14 @@ async fn spans_reach_the_collector_below_the_callers_span() {
             .iter()
             .find(|s| s.span_id == submit.parent_span_id);
         assert_eq!(hex(&request.expect("its request").parent_span_id), PARENT);
+        for name in ["group.apply", "attempt.stream", "attempt.expire"] {
+            let found = spans
+                .get(name)
+                .unwrap_or_else(|| panic!("{name} is not in {names:?}"));
+            let caused = found.iter().find(|s| s.parent_span_id == submit.span_id);
+            let caused = caused.unwrap_or_else(|| panic!("no {name} below the submit: {found:?}"));
+            assert_eq!(hex(&caused.trace_id), TRACE);
+        }
         for (name, fields) in [
             ("group.apply", ["group_id", "term", "log_index"].as_slice()),
             ("raft.append", &["items"]),

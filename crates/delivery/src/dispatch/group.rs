@@ -11,7 +11,7 @@ use baton_protocol::proto::internal::{
     AgentRef, EventType, FailAttempt, FeedDelivery, FeedLease, FeedSubscribe, ListMailbox, MailboxItem,
     Query, RedeliverIntent, Status, command, feed_down, query, query_reply, reply,
 };
-use baton_protocol::{ErrorCode, IntentId, ServiceError};
+use baton_protocol::{ErrorCode, IntentId, ServiceError, trace};
 use baton_state_machine::{Applied, Effect};
 use bytes::Bytes;
 use futures::StreamExt;
@@ -151,6 +151,7 @@ impl GroupDispatch {
             agent = %expiry.agent,
             attempt = expiry.attempt
         );
+        trace::caused_by(&span, [expiry.trace_parent.as_str()]);
         self.record_expiry(expiry).instrument(span).await;
     }
 
@@ -334,6 +335,7 @@ impl GroupDispatch {
                 agent = %need.key,
                 attempt = delivery.attempt
             );
+            trace::caused_by(&span, [delivery.trace_parent]);
             span.in_scope(|| debug!("delivery is sent"));
             frames.push(encode_down(feed_down::Frame::Delivery(FeedDelivery {
                 sub_id: need.sub_id,
@@ -400,13 +402,14 @@ impl GroupDispatch {
 }
 
 /// What the ledger needs of a mailbox item; `None` for one without a readable intent.
-fn delivery<'a>(key: &'a Arc<str>, item: &MailboxItem) -> Option<(Delivery<'a>, Status)> {
+fn delivery<'a>(key: &'a Arc<str>, item: &'a MailboxItem) -> Option<(Delivery<'a>, Status)> {
     let intent = item.intent.as_ref()?;
     let delivery = Delivery {
         agent: key,
         cursor: item.cursor,
         intent_id: IntentId::from_slice(&intent.intent_id)?,
         attempt: intent.failed_attempts.saturating_add(1),
+        trace_parent: &intent.trace_parent,
     };
     Some((delivery, intent.status()))
 }

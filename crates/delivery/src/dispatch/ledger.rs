@@ -25,6 +25,7 @@ enum Stage {
 struct OpenDelivery {
     intent_id: IntentId,
     attempt: u32,
+    trace_parent: String,
     stage: Stage,
     due: Option<Instant>,
     credentials: Vec<Arc<str>>,
@@ -37,6 +38,7 @@ pub(super) struct Expiry {
     pub(super) cursor: u64,
     pub(super) intent_id: IntentId,
     pub(super) attempt: u32,
+    pub(super) trace_parent: String,
     /// Whether it consumes the attempt.
     pub(super) fails: bool,
 }
@@ -48,6 +50,8 @@ pub(super) struct Delivery<'a> {
     pub(super) cursor: u64,
     pub(super) intent_id: IntentId,
     pub(super) attempt: u32,
+    /// W3C traceparent of the submit, or empty.
+    pub(super) trace_parent: &'a str,
 }
 
 type Open = BTreeMap<u64, OpenDelivery>;
@@ -187,11 +191,13 @@ impl Ledger {
             open.due = None;
             open.stage = Stage::Expiring;
             let (intent_id, attempt) = (open.intent_id, open.attempt);
+            let trace_parent = open.trace_parent.clone();
             out.push(Expiry {
                 agent,
                 cursor,
                 intent_id,
                 attempt,
+                trace_parent,
                 fails,
             });
         }
@@ -243,6 +249,7 @@ impl Ledger {
         let open = open.entry(delivery.cursor).or_insert_with(|| OpenDelivery {
             intent_id: delivery.intent_id,
             attempt: delivery.attempt,
+            trace_parent: delivery.trace_parent.to_owned(),
             stage,
             due: None,
             credentials: Vec::new(),

@@ -4,7 +4,7 @@ use baton_protocol::limits::{DELIVERY_ATTEMPTS_DEFAULT, DELIVERY_ATTEMPTS_MAX};
 use baton_protocol::proto::internal::{
     AgentRef, IdempotencyClaim, KeyKind, Payload, Reminders, SubmitIntent, Submitted, command, reply,
 };
-use baton_protocol::{ErrorCode, ServiceError};
+use baton_protocol::{ErrorCode, ServiceError, trace};
 use tracing::field::display;
 
 use super::idempotency::{Claimed, claim, record_slot};
@@ -25,7 +25,7 @@ pub(crate) struct Submit {
     pub deadline_at_ms: u64,
     pub reminders: Option<Reminders>,
     pub max_delivery_attempts: Option<u32>,
-    /// W3C traceparent, empty when none.
+    /// The caller's W3C traceparent, empty when none.
     pub trace_parent: String,
     pub idempotency: Option<IdempotencyRequest>,
 }
@@ -120,7 +120,8 @@ impl Service {
             deadline_at_ms: submit.deadline_at_ms,
             reminders: submit.reminders,
             max_delivery_attempts: attempts,
-            trace_parent: submit.trace_parent,
+            // What follows from the commit belongs below this call; below the caller when nothing is exported here.
+            trace_parent: trace::current().unwrap_or(submit.trace_parent),
             idempotency: None::<IdempotencyClaim>,
             reserved_at_ms: 0,
         })

@@ -46,14 +46,17 @@ impl Service {
 
     async fn token_secret(&self) -> Result<bytes::Bytes, ServiceError> {
         let query = query::Body::GetTokenSecret(GetTokenSecret {});
-        match self.read_nearby(Route::Meta, None, query).await? {
-            query_reply::Outcome::TokenSecret(secret) if !secret.is_empty() => Ok(secret),
-            query_reply::Outcome::TokenSecret(_) => Err(ServiceError::new(
+        let found = self.read_nearby(Route::Meta, None, query).await?;
+        let query_reply::Outcome::TokenSecret(secret) = found else {
+            return Err(unexpected("something else than the token secret"));
+        };
+        if secret.is_empty() {
+            return Err(ServiceError::new(
                 ErrorCode::NotImplemented,
                 "this cluster was created without a token secret; create keys without idempotency-key",
-            )),
-            _ => Err(unexpected("something else than the token secret")),
+            ));
         }
+        Ok(secret)
     }
 }
 

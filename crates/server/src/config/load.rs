@@ -46,7 +46,8 @@ pub struct Overrides {
         help_heading = "Client port"
     )]
     pub client_tls_key: Option<PathBuf>,
-    /// Requests per minute, key and endpoint; 0 = no limit [key: limits.requests_per_minute; default: 120]
+    /// Requests per minute, key and endpoint, shared by the running nodes; 0 = no limit
+    /// [key: limits.requests_per_minute; default: 120]
     #[arg(
         long,
         env = "BATON_LIMITS_REQUESTS_PER_MINUTE",

@@ -21,7 +21,7 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &FinishAttempt) -> Ou
         return Err(invalid("status must be COMPLETED or FAILED"));
     }
     let label = visibility::label(actor);
-    lifecycle::start_work(tx, &mut intent, label)?;
+    lifecycle::start_work(tx, &mut intent, label, "")?;
     intent.finished_by = command.fence;
     lifecycle::finish(tx, &mut intent, status, label, details)?;
     Ok(done())
