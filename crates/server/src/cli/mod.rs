@@ -1,13 +1,25 @@
 //! The `baton` command line.
 
+mod agents;
 mod bench;
 mod certs;
+mod cluster;
 mod cluster_args;
 mod completion;
+mod connect;
+mod context;
+mod contexts;
 mod demo;
 mod dev;
+mod doctor;
 mod health;
+mod http;
+mod inbox;
+mod intents;
+mod scenarios;
 mod server;
+mod top;
+mod values;
 mod version;
 
 use crate::exit::{EXIT_CODES_HELP, ExitCode, Failure};
@@ -16,9 +28,16 @@ use clap::{Parser, Subcommand};
 
 /// A broker for durable intents: submit once, delivered until answered, one terminal outcome.
 #[derive(Debug, Parser)]
-#[command(name = "baton", version, after_help = EXIT_CODES_HELP, max_term_width = 110)]
+#[command(
+    name = "baton",
+    version,
+    after_help = EXIT_CODES_HELP,
+    max_term_width = 110,
+    infer_subcommands = true,
+    subcommand_help_heading = "Commands"
+)]
 pub struct Cli {
-    /// Form of results: table for people, json for scripts (progress then goes to standard error)
+    /// Form of results: table for people, json or yaml for scripts (progress then goes to standard error)
     #[arg(
         long,
         short = 'o',
@@ -36,6 +55,25 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Submit, find, follow and steer intents
+    #[command(visible_alias = "intent")]
+    Intents(Box<intents::IntentsArgs>),
+    /// Register agents, make their keys, see what waits for them
+    #[command(visible_alias = "agent")]
+    Agents(agents::AgentsArgs),
+    /// Start workflows of several agents, or check them
+    #[command(visible_alias = "scenario")]
+    Scenarios(scenarios::ScenariosArgs),
+    /// See what came for an address and what became of what it sent
+    Inbox(inbox::InboxArgs),
+    /// Look at nodes, groups and leaders; move leaders
+    Cluster(cluster::ClusterCommandArgs),
+    /// Watch nodes, groups and backlogs live
+    Top(top::TopArgs),
+    /// Find out what is wrong and what to do about it
+    Doctor(doctor::DoctorArgs),
+    /// Name clusters and their keys, and choose between them
+    Context(context::ContextArgs),
     /// Run one node
     Server(Box<server::ServerArgs>),
     /// Run a local cluster of real processes until Ctrl-C
@@ -80,6 +118,14 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command, out: Output) -> Result<(), Failure> {
     match command {
+        Command::Intents(args) => on_runtime(intents::run(*args, out)),
+        Command::Agents(args) => on_runtime(agents::run(args, out)),
+        Command::Scenarios(args) => on_runtime(scenarios::run(args, out)),
+        Command::Inbox(args) => on_runtime(inbox::run(args, out)),
+        Command::Cluster(args) => on_runtime(cluster::run(args, out)),
+        Command::Top(args) => on_runtime(top::run(args, out)),
+        Command::Doctor(args) => on_runtime(doctor::run(args, out)),
+        Command::Context(args) => context::run(args, out),
         Command::Server(args) => server::run(*args),
         Command::Dev(args) => on_runtime(dev::run(args, out)),
         Command::Demo(args) => on_runtime(demo::run(args, out)),
@@ -136,10 +182,56 @@ mod tests {
         command.build();
         command.clone().debug_assert();
         for sub in command.get_subcommands() {
-            assert!(sub.get_about().is_some(), "{}", sub.get_name());
-            for arg in sub.get_arguments() {
-                assert!(arg.get_help().is_some(), "{} --{}", sub.get_name(), arg.get_id());
-            }
+            explained(sub);
+        }
+    }
+
+    fn explained(command: &clap::Command) {
+        assert!(command.get_about().is_some(), "{}", command.get_name());
+        for arg in command.get_arguments() {
+            assert!(
+                arg.get_help().is_some(),
+                "{} --{}",
+                command.get_name(),
+                arg.get_id()
+            );
+        }
+        for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+            explained(sub);
+        }
+    }
+
+    #[test]
+    fn help_of_every_command_that_talks_to_a_cluster_has_an_example() {
+        let mut command = Cli::command();
+        command.build();
+        let names = [
+            "intents",
+            "agents",
+            "scenarios",
+            "inbox",
+            "cluster",
+            "top",
+            "doctor",
+            "context",
+        ];
+        for name in names {
+            exemplified(command.find_subcommand(name).unwrap());
+        }
+    }
+
+    fn exemplified(command: &clap::Command) {
+        let help = command
+            .get_after_help()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        assert!(
+            help.contains("xample") && help.contains("baton "),
+            "{}",
+            command.get_name()
+        );
+        for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+            exemplified(sub);
         }
     }
 
@@ -153,10 +245,33 @@ mod tests {
             "baton certs generate --out d --name node-1 --name node-2",
             "baton -o json version",
             "baton completion bash",
+            "baton intents submit --to a --type t --json {} --deadline 5m --wait",
+            "baton intents submit --to a --type t --file - --wait 2m --endpoint h:1,h:2",
+            "baton intents list --status failed,timed_out --since 1h",
+            "baton intents cancel --to a --dry-run",
+            "baton intents resume i --approve",
+            "baton agents keys create a --kind agent --expires-in 90d",
+            "baton scenarios apply b.json --watch",
+            "baton inbox",
+            "baton inbox --owner a",
+            "baton inbox show t",
+            "baton cluster transfer-leader 3 --to 2",
+            "baton top --once -o yaml",
+            "baton context add dev --env-file e",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
         assert!(Cli::try_parse_from(["baton", "dev", "--nodes", "2"]).is_err());
         assert!(Cli::try_parse_from(["baton", "demo", "--nodes", "1"]).is_err());
+        for line in [
+            "baton intents submit --to a",
+            "baton intents submit --to a --type t --json {",
+            "baton intents resume i",
+            "baton intents resume i --approve --reject",
+            "baton intents list --status done",
+            "baton cluster transfer-leader x --to 2",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
     }
 }

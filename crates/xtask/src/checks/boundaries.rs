@@ -17,6 +17,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("baton-delivery", &["baton-protocol", "baton-state-machine"]),
     ("baton-gateway", &["baton-protocol"]),
+    ("baton-client", &["baton-protocol"]),
     (
         "baton-server",
         &[
@@ -26,6 +27,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "baton-consensus",
             "baton-delivery",
             "baton-gateway",
+            "baton-client",
         ],
     ),
 ];

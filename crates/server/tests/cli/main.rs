@@ -1,0 +1,6 @@
+//! The command line as a person or a script uses it: real processes, their output and their exit codes.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
+mod offline;
+mod shell;
