@@ -1,7 +1,8 @@
 //! Turns the commands that wait for a group into log entries.
 //!
-//! All commands waiting at that moment become one entry; about four entries are in flight; an idle group proposes at
-//! once. The stamp is cluster time.
+//! All commands waiting at that moment become one entry. An idle group proposes at once; while entries are in flight, the
+//! next one waits until enough commands have gathered or the last entry is back: an entry costs the same for one command
+//! as for many. The stamp is cluster time.
 
 use crate::cluster_time::ClusterTime;
 use crate::directory::Directory;
@@ -15,11 +16,15 @@ use openraft::Raft;
 use openraft::errors::ClientWriteError;
 use openraft::raft::ClientWriteResult;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
+use std::collections::VecDeque;
 use std::sync::Arc;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 /// Log entries proposed and not yet applied, per group.
 const ENTRIES_IN_FLIGHT_MAX: usize = 4;
+/// Commands that are worth an entry of their own while others are in flight.
+const GATHER_COMMANDS: usize = 16;
 
 /// Why a command got no reply.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -70,8 +75,8 @@ impl Proposer {
             time,
             directory,
             waiting,
-            carry: None,
-            in_flight: Arc::new(Semaphore::new(ENTRIES_IN_FLIGHT_MAX)),
+            gathered: VecDeque::new(),
+            flights: Arc::default(),
         };
         tokio::spawn(task.run());
         Self { queue }
@@ -110,26 +115,63 @@ struct Task {
     time: Arc<ClusterTime>,
     directory: Arc<Directory>,
     waiting: mpsc::Receiver<Proposal>,
-    /// Did not fit into the previous entry.
-    carry: Option<Proposal>,
-    in_flight: Arc<Semaphore>,
+    /// Taken from `waiting`, not proposed yet.
+    gathered: VecDeque<Proposal>,
+    flights: Arc<Flights>,
+}
+
+/// Entries of this group that are proposed and not yet applied.
+#[derive(Debug, Default)]
+struct Flights {
+    flying: AtomicUsize,
+    landed: Notify,
+}
+
+/// One entry in flight.
+#[derive(Debug)]
+struct Flight(Arc<Flights>);
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.0.flying.fetch_sub(1, Ordering::AcqRel);
+        self.0.landed.notify_one();
+    }
 }
 
 impl Task {
     async fn run(mut self) {
         loop {
-            if self.carry.is_none() {
+            if self.gathered.is_empty() {
                 match self.waiting.recv().await {
-                    Some(first) => self.carry = Some(first),
+                    Some(first) => self.gathered.push_back(first),
                     None => return,
                 }
             }
-            let Ok(permit) = self.in_flight.clone().acquire_owned().await else {
-                return;
-            };
+            let flight = self.until_due().await;
             let batch = self.take_batch();
             if !batch.is_empty() {
-                self.propose(batch, permit).await;
+                self.propose(batch, flight).await;
+            }
+        }
+    }
+
+    /// Waits until what has gathered is worth an entry.
+    async fn until_due(&mut self) -> Flight {
+        loop {
+            while self.gathered.len() < GATHER_COMMANDS
+                && let Ok(next) = self.waiting.try_recv()
+            {
+                self.gathered.push_back(next);
+            }
+            let flying = self.flights.flying.load(Ordering::Acquire);
+            let enough = self.gathered.len() >= GATHER_COMMANDS;
+            if flying == 0 || (enough && flying < ENTRIES_IN_FLIGHT_MAX) {
+                self.flights.flying.fetch_add(1, Ordering::AcqRel);
+                return Flight(self.flights.clone());
+            }
+            tokio::select! {
+                () = self.flights.landed.notified() => {}
+                Some(next) = self.waiting.recv(), if !enough => self.gathered.push_back(next),
             }
         }
     }
@@ -139,7 +181,11 @@ impl Task {
         let mut batch = Vec::new();
         let mut bytes = 0;
         while batch.len() < BATCH_COMMANDS_MAX {
-            let Some(next) = self.carry.take().or_else(|| self.waiting.try_recv().ok()) else {
+            let Some(next) = self
+                .gathered
+                .pop_front()
+                .or_else(|| self.waiting.try_recv().ok())
+            else {
                 break;
             };
             if next.waiter.is_closed() {
@@ -147,7 +193,7 @@ impl Task {
             }
             bytes += next.command.len();
             if bytes > BATCH_BYTES_MAX && !batch.is_empty() {
-                self.carry = Some(next);
+                self.gathered.push_front(next);
                 break;
             }
             batch.push(next);
@@ -155,13 +201,13 @@ impl Task {
         batch
     }
 
-    async fn propose(&self, batch: Vec<Proposal>, permit: OwnedSemaphorePermit) {
+    async fn propose(&self, batch: Vec<Proposal>, flight: Flight) {
         let entry = encode_batch(self.time.now_ms(), batch.iter().map(|p| &p.command));
         let waiters: Vec<Waiter> = batch.into_iter().map(|p| p.waiter).collect();
         metrics::proposals(self.group, waiters.len() as u64);
         let (group, directory) = (self.group, self.directory.clone());
         let responder = BoxResponder::new(move |result| {
-            drop(permit);
+            drop(flight);
             answer(group, &directory, result, waiters);
         });
         // A fatal error drops the responder and with it the waiters: outcome unknown.
