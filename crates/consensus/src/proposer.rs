@@ -181,11 +181,7 @@ impl Task {
         let mut batch = Vec::new();
         let mut bytes = 0;
         while batch.len() < BATCH_COMMANDS_MAX {
-            let Some(next) = self
-                .gathered
-                .pop_front()
-                .or_else(|| self.waiting.try_recv().ok())
-            else {
+            let Some(next) = self.gathered.pop_front().or_else(|| self.waiting.try_recv().ok()) else {
                 break;
             };
             if next.waiter.is_closed() {
