@@ -142,29 +142,20 @@ async fn errors_are_shown_and_nothing_is_claimed() {
         let dir = tempfile::tempdir().unwrap();
         let mut cluster = start(dir.path()).await;
         let url = cluster.base_url(1);
-        let refused = Command::new(env!("CARGO_BIN_EXE_baton"))
-            .args([
-                "bench",
-                "submit",
-                "--idle",
-                "0",
-                "--duration",
-                "1",
-                "--concurrency",
-                "1",
-            ])
-            .args(["--target", &url, "--key", "axme_sa_nobody_wrong"])
-            .env_clear()
-            .output()
-            .unwrap();
-        let text = String::from_utf8(refused.stdout).unwrap();
-        assert_eq!(refused.status.code(), Some(1), "{text}");
-        assert!(text.contains("what went wrong") && text.contains("401"), "{text}");
-        let told = String::from_utf8(refused.stderr).unwrap();
-        assert!(
-            told.contains("nothing succeeded in the cell submit axp 1"),
-            "{told}"
-        );
+        for (protocol, what) in [("axp", "401"), ("grpc", "submit stream")] {
+            let refused = Command::new(env!("CARGO_BIN_EXE_baton"))
+                .args("bench submit --idle 0 --duration 1 --concurrency 1 --protocol".split(' '))
+                .args([protocol, "--target", &url, "--key", "axme_sa_nobody_wrong"])
+                .env_clear()
+                .output()
+                .unwrap();
+            let text = String::from_utf8(refused.stdout).unwrap();
+            assert_eq!(refused.status.code(), Some(1), "{text}");
+            assert!(text.contains("what went wrong") && text.contains(what), "{text}");
+            let told = String::from_utf8(refused.stderr).unwrap();
+            let cell = format!("nothing succeeded in the cell submit {protocol} 1");
+            assert!(told.contains(&cell), "{told}");
+        }
         cluster.stop().await;
     };
     tokio::time::timeout(TEST_TIME_MAX, test).await.unwrap();

@@ -59,9 +59,10 @@ impl SubmitPipe {
             let mut node = first;
             // Nothing is opened before somebody has something to send.
             let mut batch = Vec::new();
-            while !batch.is_empty() || waiting.recv_many(&mut batch, ITEMS_PER_MESSAGE_MAX).await > 0 {
+            while waiting.recv_many(&mut batch, ITEMS_PER_MESSAGE_MAX).await > 0 {
                 if let Err(error) = run(&nodes[node % nodes.len()], &mut waiting, &mut batch).await {
                     tracing::debug!(%error, "a submit stream is opened again");
+                    refuse(&mut batch, &error);
                     node += 1;
                     tokio::time::sleep(REOPEN_PAUSE).await;
                 }
@@ -79,8 +80,18 @@ impl SubmitPipe {
     }
 }
 
-/// One stream, until it breaks or nobody can order any more. Orders under way are lost with it, those in `batch`
-/// go out on the next one.
+/// Tells the workers of unsent orders why.
+fn refuse(batch: &mut Vec<Order>, error: &anyhow::Error) {
+    for order in batch.drain(..) {
+        // A worker that has given up is gone.
+        _ = order
+            .answer
+            .send(Err(anyhow::anyhow!("submit stream: {error:#}")));
+    }
+}
+
+/// One stream, until it breaks or nobody can order any more. Orders under way are lost with it, those in `batch` were
+/// not sent.
 async fn run(node: &Node, orders: &mut mpsc::Receiver<Order>, batch: &mut Vec<Order>) -> anyhow::Result<()> {
     let (messages, outgoing) = mpsc::channel(MESSAGES_MAX);
     let mut client = node.intents();
