@@ -55,7 +55,7 @@ impl ConsensusHandle {
         self.core.groups.keys().copied().collect()
     }
 
-    /// Proposes a command at the leader of `route` and waits until it is applied. Mints command id and expiry;
+    /// Proposes a command at the leader of `route` and waits until it is applied. Mints number and expiry;
     /// retries with the same id for up to [`crate::PROPOSE_TIMEOUT`]. A rejection by the state machine is an `Ok`
     /// reply.
     ///

@@ -32,7 +32,7 @@ pub(crate) enum ProposeError {
     /// Not appended here.
     #[error("not the leader of this group")]
     NotLeader { leader_node: Option<u64> },
-    /// May or may not take effect: retry with the same command id.
+    /// May or may not take effect: retry under the same number.
     #[error("outcome unknown: {0}")]
     Unknown(String),
     /// Refused; nothing was appended.

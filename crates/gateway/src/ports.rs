@@ -7,7 +7,7 @@ use baton_protocol::proto::internal::{Query, QueryReply, Reply, command};
 use baton_protocol::{FeedItem, GroupMap, IntentId, Listen, Route, ServiceError};
 use tokio::sync::{mpsc, watch};
 
-/// Commits commands. Retries, forwarding and command ids are the implementation's work.
+/// Commits commands. Retries, forwarding and deduplication are the implementation's work.
 #[async_trait]
 pub trait Proposer: Send + Sync {
     /// Commits `body` in the group of `route` and returns what `apply` answered (a rejection is an `Ok` reply).

@@ -48,7 +48,7 @@ pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
 pub const PROPOSER_QUEUE_ITEMS_MAX: usize = 4_096;
 /// Time a command may wait before `apply` refuses it.
 pub const COMMAND_EXPIRY_MS: u64 = 10_000;
-/// How long (log time) `apply` remembers a command id. Must exceed [`COMMAND_EXPIRY_MS`].
+/// How long (log time) `apply` remembers an origin of commands that is silent. Must exceed [`COMMAND_EXPIRY_MS`].
 pub const COMMAND_DEDUP_MS: u64 = 15_000;
 /// How long (log time) an idempotency record is kept.
 pub const IDEMPOTENCY_RETENTION_MS: u64 = 24 * 3600 * 1000;

@@ -70,7 +70,7 @@ impl Replica {
         applied
     }
 
-    /// Applies one command without a command id, at the replica's time.
+    /// Applies one command that is not deduplicated, at the replica's time.
     pub fn run(&mut self, body: command::Body) -> Reply {
         let entry = Batch {
             log_time_ms: self.now_ms,

@@ -103,7 +103,7 @@ fn closed() -> TableError {
 }
 
 /// Puts one change on a level. A row that comes and goes on the same level leaves nothing there: mailbox entries,
-/// timers, messages and command ids of finished work never cost the disk anything.
+/// timers, messages and numbers of finished work never cost the disk anything.
 fn overlay(level: &mut Changes, level_bytes: &mut usize, key: Vec<u8>, change: Change) {
     let key_bytes = key.len();
     let added = row_bytes(key_bytes, &change);
