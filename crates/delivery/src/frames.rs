@@ -1,6 +1,6 @@
 //! Encoding of the frames between a listening node and a leader.
 
-use baton_protocol::proto::internal::{FeedDown, FeedHeader, FeedUp, feed_down, feed_up};
+use baton_protocol::proto::internal::{FeedDown, FeedHeader, FeedKind, FeedUp, feed_down, feed_up};
 use baton_protocol::{ErrorCode, ServiceError};
 use bytes::Bytes;
 use prost::Message;
@@ -9,15 +9,24 @@ use prost::Message;
 pub(crate) const VERSION: u32 = 1;
 
 /// The header that opens a stream.
-pub(crate) fn header() -> Bytes {
-    FeedHeader { version: VERSION }.encode_to_vec().into()
+pub(crate) fn header(kind: FeedKind) -> Bytes {
+    let header = FeedHeader {
+        version: VERSION,
+        kind: kind.into(),
+    };
+    header.encode_to_vec().into()
 }
 
-/// Refuses a stream of another kind or version.
-pub(crate) fn check_header(header: Bytes) -> Result<(), ServiceError> {
+/// What a stream is for; refuses one of another version.
+pub(crate) fn check_header(header: Bytes) -> Result<FeedKind, ServiceError> {
     match FeedHeader::decode(header) {
-        Ok(FeedHeader { version: VERSION }) => Ok(()),
-        Ok(FeedHeader { version }) => Err(ServiceError::new(
+        Ok(header) if header.version == VERSION => FeedKind::try_from(header.kind).map_err(|_| {
+            ServiceError::new(
+                ErrorCode::BadRequest,
+                "feed kind is not known, upgrade every node first",
+            )
+        }),
+        Ok(FeedHeader { version, .. }) => Err(ServiceError::new(
             ErrorCode::BadRequest,
             format!("feed version {version} is not supported, this node speaks {VERSION}"),
         )),

@@ -6,6 +6,7 @@
 //! - Level-triggered: effects are hints. After a start or a lag the tables are read again.
 //! - An attempt is consumed only when a delivery was written to a listener and not picked up in time.
 //! - A listening node hands out nothing once its lease from the leader has lapsed.
+//! - A delivery is with one worker at a time, and with workers or listeners, not both.
 //! - Every queue has a bound named in [`settings`].
 //!
 //! Must not depend on openraft, storage, HTTP or the gateway.
@@ -20,9 +21,11 @@ pub mod ports;
 mod pulse;
 mod service;
 pub mod settings;
+mod work;
 
 pub use dispatch::Dispatcher;
 pub use hub::AgentHub;
 pub use ports::{AppliedFeed, AppliedNotice, LedGroup, Network};
 pub use service::GroupService;
 pub use settings::DeliverySettings;
+pub use work::{WorkHub, Worker};

@@ -10,6 +10,10 @@ pub const ATTEMPTS: &str = "baton.delivery.attempts";
 pub const REDELIVERIES: &str = "baton.delivery.redeliveries";
 /// Subscriptions that a group's leader serves ({listener}).
 pub const LISTENERS: &str = "baton.delivery.listeners";
+/// Items handed to workers ({item}).
+pub const WORK_ITEMS: &str = "baton.delivery.work.items";
+/// Workers that a group's leader serves ({worker}).
+pub const WORKERS: &str = "baton.delivery.workers";
 /// How long the oldest waiting message to a target has been known to the pump (s).
 pub const OUTBOX_LAG: &str = "baton.delivery.outbox.lag";
 
@@ -27,6 +31,8 @@ pub fn describe() {
         Unit::Count,
         "subscriptions served by this node as leader"
     );
+    describe_counter!(WORK_ITEMS, Unit::Count, "items handed to workers");
+    describe_gauge!(WORKERS, Unit::Count, "workers served by this node as leader");
     describe_gauge!(
         OUTBOX_LAG,
         Unit::Seconds,
@@ -37,6 +43,18 @@ pub fn describe() {
         counter!(ATTEMPTS, "outcome" => outcome).increment(0);
     }
     counter!(REDELIVERIES).increment(0);
+    counter!(WORK_ITEMS).increment(0);
+}
+
+pub(crate) fn handed_out(items: usize) {
+    if items > 0 {
+        counter!(WORK_ITEMS).increment(items as u64);
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge of a bounded count")]
+pub(crate) fn workers(group: GroupId, count: usize) {
+    gauge!(WORKERS, "group" => group.to_string()).set(count as f64);
 }
 
 pub(crate) fn attempt(outcome: &'static str) {

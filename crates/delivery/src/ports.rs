@@ -1,9 +1,9 @@
 //! What delivery needs from the rest of a node, as small traits it owns. `baton server` writes the adapters.
 
 use async_trait::async_trait;
-use baton_protocol::proto::internal::{OutboxMessage, Query, QueryReply, Reply, command};
-use baton_protocol::{GroupId, Route, ServiceError};
-use baton_state_machine::Applied;
+use baton_protocol::proto::internal::{AgentRef, OutboxMessage, Query, QueryReply, Reply, command};
+use baton_protocol::{GroupId, IntentId, Route, ServiceError};
+use baton_state_machine::{Applied, DeliveryRows};
 use bytes::Bytes;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -53,6 +53,28 @@ pub trait LedGroup: Send + Sync + 'static {
     /// # Errors
     /// `Unavailable` or `Internal` when the tables cannot be read.
     fn outbox_head(&self, limit: usize) -> Result<Vec<(GroupId, Vec<OutboxMessage>)>, ServiceError>;
+
+    /// Cursor and intent of an agent's open deliveries above `since`, at most `limit`, in cursor order, from the
+    /// local tables.
+    ///
+    /// # Errors
+    /// `Unavailable` or `Internal` when the tables cannot be read.
+    fn open_deliveries(
+        &self,
+        agent: &AgentRef,
+        since: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, IntentId)>, ServiceError>;
+
+    /// The rows of these intents, in their order, from the local tables; `None` for one that is gone.
+    ///
+    /// # Errors
+    /// `Unavailable` or `Internal` when the tables cannot be read.
+    fn delivery_rows(
+        &self,
+        ids: &[IntentId],
+        payload_bytes_max: usize,
+    ) -> Result<Vec<Option<DeliveryRows>>, ServiceError>;
 
     /// What is applied from now on. An entry is announced only after the tables show it.
     fn applied(&self) -> Box<dyn AppliedFeed>;

@@ -3,6 +3,7 @@
 use crate::dispatch::{Dispatcher, GroupDispatch};
 use crate::ports::{AppliedFeed, AppliedNotice, LedGroup, Network};
 use crate::settings::DeliverySettings;
+use crate::work::WorkGroup;
 use crate::{outbox, pulse};
 use baton_state_machine::{Applied, Effect};
 use std::sync::Arc;
@@ -54,7 +55,9 @@ impl GroupService {
         let dispatch = GroupDispatch::new(Arc::clone(&self.led), self.settings);
         // Streams end even if this future is dropped halfway.
         let _streams = dispatch.stop.clone().drop_guard();
-        let registration = self.dispatcher.register(&dispatch);
+        let workers = WorkGroup::start(&dispatch, self.settings);
+        let _work_streams = workers.stop.clone().drop_guard();
+        let registration = self.dispatcher.register(&dispatch, &workers);
         debug!(group_id, term, "delivery starts");
         tokio::select! {
             () = shutdown.cancelled() => {}
@@ -66,6 +69,7 @@ impl GroupService {
         }
         drop(registration);
         dispatch.close().await;
+        workers.close().await;
         debug!(group_id, term, "delivery ends");
     }
 }

@@ -7,10 +7,10 @@ mod support;
 use async_trait::async_trait;
 use baton_delivery::{AppliedFeed, DeliverySettings, Dispatcher, GroupService, LedGroup, Network};
 use baton_protocol::proto::internal::{
-    Done, OutboxMessage, Pulsed, Query, QueryReply, Rejection, Reply, Status, command, reply,
+    AgentRef, Done, OutboxMessage, Pulsed, Query, QueryReply, Rejection, Reply, Status, command, reply,
 };
-use baton_protocol::{ErrorCode, GroupId, Route, ServiceError};
-use baton_state_machine::{Applied, Effect};
+use baton_protocol::{ErrorCode, GroupId, IntentId, Route, ServiceError};
+use baton_state_machine::{Applied, DeliveryRows, Effect};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -143,6 +143,14 @@ impl LedGroup for Script {
         let outbox = self.outbox.lock().unwrap();
         let head = |m: &BTreeMap<u64, OutboxMessage>| m.values().take(limit).cloned().collect();
         Ok(outbox.iter().map(|(t, m)| (GroupId(*t), head(m))).collect())
+    }
+
+    fn open_deliveries(&self, _: &AgentRef, _: u64, _: usize) -> Result<Vec<(u64, IntentId)>, ServiceError> {
+        Ok(Vec::new())
+    }
+
+    fn delivery_rows(&self, ids: &[IntentId], _: usize) -> Result<Vec<Option<DeliveryRows>>, ServiceError> {
+        Ok(vec![None; ids.len()])
     }
 
     fn applied(&self) -> Box<dyn AppliedFeed> {

@@ -16,6 +16,7 @@ pub mod slot;
 pub mod status;
 #[cfg(feature = "trace")]
 pub mod trace;
+pub mod work;
 
 /// Generated from `proto/`.
 pub mod proto {
@@ -51,3 +52,4 @@ pub use error::{ErrorCode, ServiceError};
 pub use feed::{FeedItem, Listen};
 pub use ids::IntentId;
 pub use slot::{GroupId, GroupMap, META_GROUP, Route, SLOT_COUNT, Slot};
+pub use work::{WorkBatch, WorkInput, WorkItem, WorkOpen, WorkReceipt};

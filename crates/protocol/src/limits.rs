@@ -58,6 +58,20 @@ pub const TERMINAL_RETENTION_MS: u64 = 72 * 3600 * 1000;
 pub const VISIBILITY_TIMEOUT_MS: u64 = 15_000;
 /// Time a picked-up delivery may stay unfinished before it is sent again.
 pub const PICKUP_TIMEOUT_MS: u64 = 600_000;
+/// Unspent credits of one worker, and items that it may hold at the same time.
+pub const WORK_CREDITS_MAX: u32 = 4_096;
+/// Time an item may stay with a worker without a report, when the worker asks for none.
+pub const WORK_LEASE_DEFAULT_MS: u32 = 30_000;
+/// Shortest lease of an item; shorter wishes are raised to it.
+pub const WORK_LEASE_MIN_MS: u32 = 1_000;
+/// Longest lease of an item; longer wishes are lowered to it.
+pub const WORK_LEASE_MAX_MS: u32 = 3_600_000;
+/// Longest time an item that was handed back is held before it is offered again.
+pub const WORK_DELAY_MAX_MS: u32 = 3_600_000;
+/// Reports in one message of a worker.
+pub const WORK_MESSAGE_REPORTS_MAX: usize = 4_096;
+/// Free text that names a worker.
+pub const WORKER_CHARS_MAX: usize = 255;
 /// Cross-group messages sent in one go per (source, target).
 pub const OUTBOX_SEND_MAX: usize = 64;
 

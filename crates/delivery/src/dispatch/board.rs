@@ -1,5 +1,6 @@
 //! Who listens to what, and what waits to be told to which stream.
 
+use super::claims::Claims;
 use super::ledger::Ledger;
 use crate::settings::{DeliverySettings, SUBSCRIPTIONS_PER_STREAM_MAX, WINDOW_ITEMS_MAX};
 use baton_protocol::proto::internal::{AgentRef, FeedClosed, FeedSubscribe};
@@ -54,6 +55,7 @@ struct Audience {
 #[derive(Debug)]
 pub(super) struct Board {
     pub(super) ledger: Ledger,
+    pub(super) claims: Claims,
     sessions: HashMap<u64, Session>,
     agents: HashMap<Arc<str>, Audience>,
     last_session: u64,
@@ -64,6 +66,7 @@ impl Board {
     pub(super) fn new(settings: DeliverySettings) -> Self {
         Self {
             ledger: Ledger::new(settings),
+            claims: Claims::default(),
             sessions: HashMap::new(),
             agents: HashMap::new(),
             last_session: 0,
@@ -241,6 +244,18 @@ impl Board {
             sub.position = cursor;
             sub.in_flight.push_back(cursor);
         }
+    }
+
+    /// The listener passes over the delivery at `cursor`: a worker has it.
+    pub(super) fn pass_over(&mut self, session_id: u64, sub_id: u64, cursor: u64) {
+        let sub = self
+            .sessions
+            .get_mut(&session_id)
+            .and_then(|s| s.subs.get_mut(&sub_id));
+        if let Some(sub) = sub {
+            sub.position = cursor;
+        }
+        self.enqueue(session_id, sub_id);
     }
 
     /// Forgets an agent without listeners and without deliveries under way.

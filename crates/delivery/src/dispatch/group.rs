@@ -224,7 +224,7 @@ impl GroupDispatch {
                 let Some((delivery, status)) = delivery(key, &item) else {
                     continue;
                 };
-                if !board.ledger.holds(key, item.cursor) {
+                if !board.ledger.holds(key, item.cursor) && !board.claims.holds(key, item.cursor) {
                     let started = matches!(status, Status::Acknowledged | Status::InProgress);
                     board.ledger.infer(&delivery, &credential, started, now);
                 }
@@ -266,7 +266,8 @@ impl GroupDispatch {
             return;
         };
         for cursor in cursors {
-            if board.ledger.written(&agent, cursor, now) {
+            // A worker has got it meanwhile: its lease decides.
+            if !board.claims.holds(&agent, cursor) && board.ledger.written(&agent, cursor, now) {
                 metrics::attempt("written");
             }
         }
@@ -299,10 +300,20 @@ impl GroupDispatch {
             return vec![encode_down(feed_down::Frame::Closed(closed))];
         }
         while let Some(need) = board.take_need(session_id) {
+            // Woken when the credit is used up.
+            if board.claims.has_credit(&need.key) {
+                continue;
+            }
             let limit = u32::try_from(need.room).unwrap_or(u32::MAX);
             match self.mailbox(need.agent.clone(), need.since, limit, PAYLOAD_BYTES_MAX) {
                 Ok(items) if items.is_empty() => {}
-                Ok(items) => return self.send_out(&mut board, session_id, &need, items),
+                Ok(items) => {
+                    let frames = self.send_out(&mut board, session_id, &need, items);
+                    // Empty when workers have all of them: the listener is queued again to read on.
+                    if !frames.is_empty() {
+                        return frames;
+                    }
+                }
                 Err(error) => {
                     warn!(group_id = self.led.group_id().0, agent = %need.key, %error, "cannot read a mailbox");
                     board.refuse(session_id, need.sub_id, "mailbox cannot be read");
@@ -321,6 +332,10 @@ impl GroupDispatch {
     ) -> Vec<Bytes> {
         let mut frames = Vec::with_capacity(items.len());
         for item in items {
+            if board.claims.pass_over(&need.key, item.cursor) {
+                board.pass_over(session_id, need.sub_id, item.cursor);
+                continue;
+            }
             board.advance(session_id, need.sub_id, item.cursor);
             let Some((delivery, _)) = delivery(&need.key, &item) else {
                 // Counted as under way for ever, it would hold the window: give the place back.
@@ -396,7 +411,7 @@ impl GroupDispatch {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Board> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Board> {
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -231,6 +231,12 @@ impl Ledger {
             .is_some_and(|open| open.contains_key(&cursor))
     }
 
+    /// Whether a listener has taken the delivery, so that it is theirs until its time is up.
+    pub(super) fn is_out(&self, agent: &str, cursor: u64) -> bool {
+        let open = self.agents.get(agent).and_then(|open| open.get(&cursor));
+        open.is_some_and(|delivery| delivery.stage != Stage::Sent)
+    }
+
     fn find(&mut self, agent: &str, cursor: u64) -> Option<&mut OpenDelivery> {
         self.agents.get_mut(agent)?.get_mut(&cursor)
     }

@@ -1,23 +1,34 @@
 //! Deliveries from a group's leader to the nodes that have listeners.
 
 mod board;
+mod claims;
 mod group;
 mod ledger;
 mod session;
+mod shared;
 
 pub(crate) use group::GroupDispatch;
 
 use crate::frames;
+use crate::work::WorkGroup;
+use baton_protocol::proto::internal::FeedKind;
 use baton_protocol::{ErrorCode, GroupId, ServiceError};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 
+/// Where streams toward one led group go.
+#[derive(Clone)]
+struct Doors {
+    listeners: Arc<GroupDispatch>,
+    workers: Arc<WorkGroup>,
+}
+
 /// The groups that this node leads: streams of listening nodes arrive here.
 #[derive(Default)]
 pub struct Dispatcher {
-    groups: Mutex<HashMap<GroupId, Arc<GroupDispatch>>>,
+    groups: Mutex<HashMap<GroupId, Doors>>,
 }
 
 impl std::fmt::Debug for Dispatcher {
@@ -45,11 +56,14 @@ impl Dispatcher {
         rx: mpsc::Receiver<Bytes>,
         tx: mpsc::Sender<Bytes>,
     ) -> Result<(), ServiceError> {
-        frames::check_header(header)?;
-        let dispatch = self.lock().get(&group).cloned();
-        match dispatch {
-            Some(dispatch) if dispatch.led.is_leader() => {
-                dispatch.accept(rx, tx);
+        let kind = frames::check_header(header)?;
+        let doors = self.lock().get(&group).cloned();
+        match doors {
+            Some(doors) if doors.listeners.led.is_leader() => {
+                match kind {
+                    FeedKind::Listeners => doors.listeners.accept(rx, tx),
+                    FeedKind::Workers => doors.workers.accept(rx, tx),
+                }
                 Ok(())
             }
             Some(_) | None => Err(ServiceError::new(
@@ -59,16 +73,24 @@ impl Dispatcher {
         }
     }
 
-    /// Makes `dispatch` the one for its group until the registration is dropped or replaced.
-    pub(crate) fn register(self: &Arc<Self>, dispatch: &Arc<GroupDispatch>) -> Registration {
-        self.lock().insert(dispatch.led.group_id(), Arc::clone(dispatch));
+    /// Makes these the doors of their group until the registration is dropped or replaced.
+    pub(crate) fn register(
+        self: &Arc<Self>,
+        listeners: &Arc<GroupDispatch>,
+        workers: &Arc<WorkGroup>,
+    ) -> Registration {
+        let doors = Doors {
+            listeners: Arc::clone(listeners),
+            workers: Arc::clone(workers),
+        };
+        self.lock().insert(listeners.led.group_id(), doors);
         Registration {
             dispatcher: Arc::clone(self),
-            dispatch: Arc::clone(dispatch),
+            dispatch: Arc::clone(listeners),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<GroupId, Arc<GroupDispatch>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<GroupId, Doors>> {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -83,7 +105,10 @@ impl Drop for Registration {
     fn drop(&mut self) {
         let mut groups = self.dispatcher.lock();
         let group = self.dispatch.led.group_id();
-        if groups.get(&group).is_some_and(|d| Arc::ptr_eq(d, &self.dispatch)) {
+        if groups
+            .get(&group)
+            .is_some_and(|d| Arc::ptr_eq(&d.listeners, &self.dispatch))
+        {
             groups.remove(&group);
         }
     }

@@ -6,7 +6,7 @@ use crate::backoff::Backoff;
 use crate::frames;
 use crate::ports::Network;
 use crate::settings::{DeliverySettings, WINDOW_ITEMS_MAX};
-use baton_protocol::proto::internal::{FeedDelivery, FeedPickedUp, FeedRenew, feed_down, feed_up};
+use baton_protocol::proto::internal::{FeedDelivery, FeedKind, FeedPickedUp, FeedRenew, feed_down, feed_up};
 use baton_protocol::{ErrorCode, FeedItem, GroupId, IntentId, ServiceError};
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -110,7 +110,9 @@ impl Connection {
         group: GroupId,
         settings: DeliverySettings,
     ) -> Result<Self, ServiceError> {
-        let (up, mut down) = network.open_stream(group, frames::header()).await?;
+        let (up, mut down) = network
+            .open_stream(group, frames::header(FeedKind::Listeners))
+            .await?;
         let mut renewals = Renewals::default();
         let renew = FeedRenew {
             nonce: renewals.ask(Instant::now()),

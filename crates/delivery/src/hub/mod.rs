@@ -4,6 +4,8 @@ mod lease;
 mod link;
 mod listener;
 
+pub(crate) use lease::{Lease, Renewals};
+
 use crate::ports::Network;
 use crate::settings::{DeliverySettings, LINK_QUEUE_ITEMS_MAX};
 use baton_protocol::{ErrorCode, FeedItem, GroupId, GroupMap, IntentId, Listen, ServiceError, Slot};

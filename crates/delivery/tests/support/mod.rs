@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub(crate) mod work;
+
 use async_trait::async_trait;
 use baton_delivery::{AgentHub, AppliedFeed, DeliverySettings, Dispatcher, GroupService, LedGroup, Network};
 use baton_protocol::proto::internal::{
@@ -9,7 +11,7 @@ use baton_protocol::proto::internal::{
     Query, QueryReply, Reply, ResolveIntent, Status, SubmitIntent, command, query, query_reply, reply,
 };
 use baton_protocol::{ErrorCode, GroupId, GroupMap, IntentId, Route, ServiceError, Slot};
-use baton_state_machine::{Applied, ApplyContext, MemoryTables, Settings, WriteBatch};
+use baton_state_machine::{Applied, ApplyContext, DeliveryRows, MemoryTables, Settings, WriteBatch};
 use bytes::Bytes;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -169,6 +171,7 @@ impl Group {
 /// One leadership of the group.
 pub(crate) struct Leader {
     group: Arc<Group>,
+    term: u64,
     leads: watch::Sender<bool>,
     refuse: AtomicBool,
 }
@@ -187,7 +190,7 @@ impl LedGroup for Leader {
     }
 
     fn term(&self) -> u64 {
-        1
+        self.term
     }
 
     fn is_leader(&self) -> bool {
@@ -223,6 +226,25 @@ impl LedGroup for Leader {
 
     fn outbox_head(&self, limit: usize) -> Result<Vec<(GroupId, Vec<OutboxMessage>)>, ServiceError> {
         Ok(baton_state_machine::outbox_head(&*self.group.tables.lock().unwrap(), limit).unwrap())
+    }
+
+    fn open_deliveries(
+        &self,
+        agent: &AgentRef,
+        since: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, IntentId)>, ServiceError> {
+        let tables = self.group.tables.lock().unwrap();
+        Ok(baton_state_machine::open_deliveries(&*tables, agent, since, limit).unwrap())
+    }
+
+    fn delivery_rows(
+        &self,
+        ids: &[IntentId],
+        payload_bytes_max: usize,
+    ) -> Result<Vec<Option<DeliveryRows>>, ServiceError> {
+        let tables = self.group.tables.lock().unwrap();
+        Ok(baton_state_machine::delivery_rows(&*tables, ids, payload_bytes_max).unwrap())
     }
 
     fn applied(&self) -> Box<dyn AppliedFeed> {
@@ -289,6 +311,7 @@ pub(crate) struct World {
     pub(crate) wires: Arc<Wires>,
     pub(crate) hub: Arc<AgentHub>,
     pub(crate) leader: Option<(Arc<Leader>, JoinHandle<()>)>,
+    terms: u64,
 }
 
 impl World {
@@ -324,12 +347,15 @@ impl World {
             wires,
             hub,
             leader: None,
+            terms: 0,
         }
     }
 
     /// Starts a new leader's service on the same tables, without any soft state.
     pub(crate) fn elect(&mut self) {
+        self.terms += 1;
         let leader = Arc::new(Leader {
+            term: self.terms,
             group: Arc::clone(&self.group),
             leads: watch::channel(true).0,
             refuse: AtomicBool::new(false),

@@ -1,0 +1,110 @@
+//! The side of a node with workers: one link per group, shared by every worker of the node.
+
+mod link;
+mod mailbox;
+mod pending;
+mod worker;
+mod workers;
+
+pub use worker::Worker;
+
+use crate::ports::Network;
+use crate::settings::{DeliverySettings, LINK_QUEUE_ITEMS_MAX};
+use baton_protocol::limits::{WORK_LEASE_DEFAULT_MS, WORK_LEASE_MAX_MS, WORK_LEASE_MIN_MS};
+use baton_protocol::{ErrorCode, GroupId, GroupMap, ServiceError, Slot, WorkOpen};
+use link::{Link, Request};
+use mailbox::Mailbox;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Work for the workers of this node, from whichever nodes lead their agents' groups.
+pub struct WorkHub {
+    network: Arc<dyn Network>,
+    map: GroupMap,
+    settings: DeliverySettings,
+    shutdown: CancellationToken,
+    runtime: Handle,
+    last_worker: AtomicU64,
+    links: Mutex<HashMap<GroupId, mpsc::Sender<Request>>>,
+}
+
+impl std::fmt::Debug for WorkHub {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WorkHub").finish_non_exhaustive()
+    }
+}
+
+impl WorkHub {
+    /// One for the whole node. Must be called inside the runtime on which deliveries shall run; ends with
+    /// `shutdown`.
+    #[must_use]
+    pub fn new(
+        network: Arc<dyn Network>,
+        map: GroupMap,
+        settings: DeliverySettings,
+        shutdown: CancellationToken,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            network,
+            map,
+            settings,
+            shutdown,
+            runtime: Handle::current(),
+            last_worker: AtomicU64::new(0),
+            links: Mutex::new(HashMap::new()),
+        })
+    }
+
+    /// A worker for an agent's deliveries. It stays through changes of the leader; dropping it gives its items to
+    /// the others at once.
+    ///
+    /// # Errors
+    /// `ShuttingDown` at the end.
+    pub async fn open(&self, mut open: WorkOpen) -> Result<Worker, ServiceError> {
+        open.lease_ms = lease_ms(open.lease_ms);
+        let lease_ms = open.lease_ms;
+        let link = self.link(self.map.group_of(Slot::of_key(&open.agent.key)));
+        let id = self.last_worker.fetch_add(1, Ordering::Relaxed) + 1;
+        let mailbox = Arc::new(Mailbox::new());
+        let request = Request::Open {
+            worker: id,
+            open,
+            mailbox: Arc::clone(&mailbox),
+        };
+        if link.send(request).await.is_err() {
+            return Err(ServiceError::new(
+                ErrorCode::ShuttingDown,
+                "this node is shutting down, use another one",
+            ));
+        }
+        Ok(Worker::new(id, lease_ms, link, mailbox))
+    }
+
+    fn link(&self, group: GroupId) -> mpsc::Sender<Request> {
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        let start = || {
+            let (tx, rx) = mpsc::channel(LINK_QUEUE_ITEMS_MAX);
+            let link = Link {
+                group,
+                network: Arc::clone(&self.network),
+                settings: self.settings,
+            };
+            self.runtime.spawn(link.run(rx, self.shutdown.clone()));
+            tx
+        };
+        links.entry(group).or_insert_with(start).clone()
+    }
+}
+
+/// The lease that a worker gets for its wish; 0 = none.
+fn lease_ms(wish: u32) -> u32 {
+    if wish == 0 {
+        WORK_LEASE_DEFAULT_MS
+    } else {
+        wish.clamp(WORK_LEASE_MIN_MS, WORK_LEASE_MAX_MS)
+    }
+}
