@@ -10,6 +10,7 @@ use crate::streams::StreamHandler;
 use baton_protocol::proto::internal as pb;
 use baton_protocol::{GroupId, GroupMap, IntentId, Route, ServiceError};
 use baton_raft_storage::TablesHandle;
+use baton_state_machine::DeliveryRows;
 use bytes::Bytes;
 use std::sync::{Arc, PoisonError};
 use tokio::sync::{broadcast, oneshot, watch};
@@ -178,6 +179,39 @@ impl ConsensusHandle {
         let tables = &self.core.group(group)?.tables;
         tables
             .read(|t| baton_state_machine::outbox_head(t, limit))
+            .map_err(|e| internal(&e))
+    }
+
+    /// Cursor and intent of an agent's open deliveries above `since`, at most `limit`, from the local tables.
+    ///
+    /// # Errors
+    /// When the group has no replica here or the tables cannot be read.
+    pub fn open_deliveries(
+        &self,
+        group: GroupId,
+        agent: &pb::AgentRef,
+        since: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, IntentId)>, ServiceError> {
+        let tables = &self.core.group(group)?.tables;
+        tables
+            .read(|t| baton_state_machine::open_deliveries(t, agent, since, limit))
+            .map_err(|e| internal(&e))
+    }
+
+    /// The rows of these intents from the local tables, in their order; `None` for one that is gone.
+    ///
+    /// # Errors
+    /// When the group has no replica here or the tables cannot be read.
+    pub fn delivery_rows(
+        &self,
+        group: GroupId,
+        ids: &[IntentId],
+        payload_bytes_max: usize,
+    ) -> Result<Vec<Option<DeliveryRows>>, ServiceError> {
+        let tables = &self.core.group(group)?.tables;
+        tables
+            .read(|t| baton_state_machine::delivery_rows(t, ids, payload_bytes_max))
             .map_err(|e| internal(&e))
     }
 

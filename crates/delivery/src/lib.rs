@@ -23,6 +23,7 @@ mod service;
 pub mod settings;
 mod work;
 
+pub use baton_state_machine::DeliveryRows;
 pub use dispatch::Dispatcher;
 pub use hub::AgentHub;
 pub use ports::{AppliedFeed, AppliedNotice, LedGroup, Network};

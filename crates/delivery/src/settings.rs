@@ -57,7 +57,7 @@ pub struct DeliverySettings {
     pub subscribe_deadline_ms: u64,
     /// Time after which an unused link to a leader is closed.
     pub link_idle_ms: u64,
-    /// Time a new leader, or one that lost a node's stream, waits for workers to say what they hold.
+    /// Time a new leader, or one that has lost a node's stream, waits for workers to say what they hold.
     pub work_grace_ms: u64,
     /// Time after which a worker that does not read is closed.
     pub work_write_timeout_ms: u64,

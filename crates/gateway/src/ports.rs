@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use baton_protocol::proto::internal::{Query, QueryReply, Reply, command};
-use baton_protocol::{FeedItem, GroupMap, IntentId, Listen, Route, ServiceError};
+use baton_protocol::{
+    FeedItem, GroupMap, IntentId, Listen, Route, ServiceError, WorkBatch, WorkInput, WorkOpen,
+};
 use tokio::sync::{mpsc, watch};
 
 /// Commits commands. Retries, forwarding and deduplication are the implementation's work.
@@ -61,6 +63,34 @@ pub trait AgentFeed: Send + Sync {
     fn picked_up(&self, intent_id: IntentId, credential: &str);
 }
 
+/// Competing consumption of an agent's deliveries, decided by the leader of the agent's group.
+#[async_trait]
+pub trait WorkFeed: Send + Sync {
+    /// Enters a worker, whose right to the agent's deliveries has been checked. It stays through changes of the
+    /// leader; dropping it gives its items to the others.
+    ///
+    /// # Errors
+    /// `ShuttingDown` when this node is about to stop.
+    async fn open(&self, open: WorkOpen) -> Result<Arc<dyn WorkPort>, ServiceError>;
+}
+
+/// One worker. Both directions may be used at the same time.
+#[async_trait]
+pub trait WorkPort: Send + Sync {
+    /// How long an item may go without a report, as granted.
+    fn lease_ms(&self) -> u32;
+
+    /// Hands over what the worker says. Waits while too many of its reports have no receipt that it took.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for more credits or reports than the limits allow, `ShuttingDown` at the end.
+    async fn send(&self, input: WorkInput) -> Result<(), ServiceError>;
+
+    /// Waits for items and receipts. An item that is returned counts as written to the worker. `None` at the end;
+    /// an error is the last thing before it. Safe to cancel; for one caller at a time.
+    async fn next(&self) -> Option<Result<WorkBatch, ServiceError>>;
+}
+
 /// What surrounds a node: time, randomness, other nodes. Injected so that whole nodes can be simulated.
 pub trait Environment: Send + Sync {
     /// Wall clock as the cluster agrees on it, unix milliseconds.
@@ -96,6 +126,7 @@ pub struct Ports {
     pub reader: Arc<dyn Reader>,
     pub events: Arc<dyn EventFeed>,
     pub agents: Arc<dyn AgentFeed>,
+    pub work: Arc<dyn WorkFeed>,
     pub environment: Arc<dyn Environment>,
     pub health: Arc<dyn Health>,
     /// Slot to group, fixed when the cluster was created.

@@ -2,9 +2,9 @@
 
 use async_trait::async_trait;
 use baton_consensus::{AppliedEntry, ConsensusHandle, FrameStream, Leadership, StreamHandler};
-use baton_delivery::{AppliedFeed, AppliedNotice, Dispatcher, LedGroup, Network};
-use baton_protocol::proto::internal::{OutboxMessage, Query, QueryReply, Reply, command};
-use baton_protocol::{ErrorCode, GroupId, Route, ServiceError};
+use baton_delivery::{AppliedFeed, AppliedNotice, DeliveryRows, Dispatcher, LedGroup, Network};
+use baton_protocol::proto::internal::{AgentRef, OutboxMessage, Query, QueryReply, Reply, command};
+use baton_protocol::{ErrorCode, GroupId, IntentId, Route, ServiceError};
 use bytes::Bytes;
 use std::sync::Arc;
 use tokio::sync::broadcast::error::RecvError;
@@ -87,6 +87,23 @@ impl LedGroup for Led {
 
     fn outbox_head(&self, limit: usize) -> Result<Vec<(GroupId, Vec<OutboxMessage>)>, ServiceError> {
         self.handle.outbox_head(self.group, limit)
+    }
+
+    fn open_deliveries(
+        &self,
+        agent: &AgentRef,
+        since: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, IntentId)>, ServiceError> {
+        self.handle.open_deliveries(self.group, agent, since, limit)
+    }
+
+    fn delivery_rows(
+        &self,
+        ids: &[IntentId],
+        payload_bytes_max: usize,
+    ) -> Result<Vec<Option<DeliveryRows>>, ServiceError> {
+        self.handle.delivery_rows(self.group, ids, payload_bytes_max)
     }
 
     fn applied(&self) -> Box<dyn AppliedFeed> {

@@ -2,10 +2,12 @@
 
 use async_trait::async_trait;
 use baton_consensus::ConsensusHandle;
-use baton_delivery::AgentHub;
+use baton_delivery::{AgentHub, WorkHub, Worker};
 use baton_gateway::ports;
 use baton_protocol::proto::internal::{Query, QueryReply, Reply, command};
-use baton_protocol::{ErrorCode, FeedItem, IntentId, Listen, META_GROUP, Route, ServiceError};
+use baton_protocol::{
+    ErrorCode, FeedItem, IntentId, Listen, META_GROUP, Route, ServiceError, WorkBatch, WorkInput, WorkOpen,
+};
 use rand::TryRngCore as _;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
@@ -97,5 +99,43 @@ impl ports::AgentFeed for HubFeed {
 
     fn picked_up(&self, intent_id: IntentId, credential: &str) {
         self.hub.picked_up(intent_id, credential);
+    }
+}
+
+/// Work through this node's hub.
+#[derive(Debug, Clone)]
+pub struct HubWork {
+    hub: Arc<WorkHub>,
+}
+
+impl HubWork {
+    /// The feed of `hub`.
+    #[must_use]
+    pub fn new(hub: Arc<WorkHub>) -> Self {
+        Self { hub }
+    }
+}
+
+#[async_trait]
+impl ports::WorkFeed for HubWork {
+    async fn open(&self, open: WorkOpen) -> Result<Arc<dyn ports::WorkPort>, ServiceError> {
+        Ok(Arc::new(HubWorker(self.hub.open(open).await?)))
+    }
+}
+
+struct HubWorker(Worker);
+
+#[async_trait]
+impl ports::WorkPort for HubWorker {
+    fn lease_ms(&self) -> u32 {
+        self.0.lease_ms()
+    }
+
+    async fn send(&self, input: WorkInput) -> Result<(), ServiceError> {
+        self.0.send(input).await
+    }
+
+    async fn next(&self) -> Option<Result<WorkBatch, ServiceError>> {
+        self.0.next().await
     }
 }

@@ -5,5 +5,5 @@ mod gateway;
 mod health;
 
 pub use delivery::{ConsensusNetwork, DispatchStreams, Led};
-pub use gateway::{ConsensusPorts, HubFeed};
+pub use gateway::{ConsensusPorts, HubFeed, HubWork};
 pub use health::NodeHealth;

@@ -3,13 +3,13 @@
 mod bootstrap;
 mod leaders;
 
-use crate::adapters::{ConsensusNetwork, ConsensusPorts, DispatchStreams, HubFeed, NodeHealth};
+use crate::adapters::{ConsensusNetwork, ConsensusPorts, DispatchStreams, HubFeed, HubWork, NodeHealth};
 use crate::config::{Config, Tls};
 use crate::exit::{ExitCode, Failure};
 use crate::operator::{self, Operator};
 use crate::telemetry::{self, Telemetry};
 use baton_consensus::{ConsensusConfig, ConsensusHandle, Node, PeerTls, StartError};
-use baton_delivery::{AgentHub, DeliverySettings, Dispatcher};
+use baton_delivery::{AgentHub, DeliverySettings, Dispatcher, WorkHub};
 use baton_gateway::ports::Ports;
 use baton_gateway::{GatewayConfig, TlsFiles};
 use baton_raft_storage::DataDir;
@@ -264,6 +264,12 @@ impl Services {
             settings,
             delivery_stop.clone(),
         );
+        let work = WorkHub::new(
+            network.clone(),
+            handle.group_map(),
+            settings,
+            delivery_stop.clone(),
+        );
         for group in handle.groups() {
             let Some(leadership) = handle.leadership(group) else {
                 continue;
@@ -284,6 +290,7 @@ impl Services {
             reader: consensus.clone(),
             events: consensus.clone(),
             agents: Arc::new(HubFeed::new(hub)),
+            work: Arc::new(HubWork::new(work)),
             environment: consensus,
             health: health.clone(),
             group_map: handle.group_map(),

@@ -9,8 +9,9 @@ use baton_gateway::Ports;
 use baton_gateway::ports::{AgentFeed, Check, Environment, EventFeed, Health, Proposer, Reader};
 use baton_protocol::address::{canonical, slot_of};
 use baton_protocol::proto::internal::{
-    AcknowledgeOutbox, ApiKey, BootstrapCluster, ClusterRecord, DeliverMessage, KeyKind, ListMailbox,
-    Organization, Query, QueryReply, Reply, ServiceAccount, Workspace, command, query, query_reply,
+    AcknowledgeOutbox, AgentRef, ApiKey, BootstrapCluster, ClusterRecord, DeliverMessage, KeyKind,
+    ListMailbox, Organization, Query, QueryReply, Reply, ServiceAccount, Workspace, command, query,
+    query_reply,
 };
 use baton_protocol::{ErrorCode, FeedItem, GroupId, GroupMap, IntentId, Listen, Route, ServiceError};
 use baton_state_machine::testing::{Replica, START_MS};
@@ -66,6 +67,7 @@ impl FakeNode {
             reader: Arc::new(self.clone()),
             events: Arc::new(self.clone()),
             agents: Arc::new(self.clone()),
+            work: Arc::new(self.clone()),
             environment: Arc::new(self.clone()),
             health: Arc::new(self.clone()),
             group_map: GroupMap::new(SHARD_GROUPS).unwrap(),
@@ -210,7 +212,7 @@ impl AgentFeed for FakeNode {
             let mut changed = node.0.changed.subscribe();
             loop {
                 changed.mark_unchanged();
-                for item in node.mailbox(&listen, since) {
+                for item in node.deliveries(&listen.agent, since) {
                     since = item.cursor;
                     if items.send(item).await.is_err() {
                         return;
@@ -235,9 +237,10 @@ impl AgentFeed for FakeNode {
 }
 
 impl FakeNode {
-    fn mailbox(&self, listen: &Listen, since: u64) -> Vec<FeedItem> {
+    /// Open deliveries of an agent.
+    pub fn deliveries(&self, agent: &AgentRef, since: u64) -> Vec<FeedItem> {
         let body = query::Body::ListMailbox(ListMailbox {
-            agent: Some(listen.agent.clone()),
+            agent: Some(agent.clone()),
             since,
             limit: 0,
             payload_bytes_max: 64 * 1024,
@@ -246,7 +249,7 @@ impl FakeNode {
             actor: None,
             body: Some(body),
         };
-        let reply = self.ask(Route::Slot(slot_of(&listen.agent)), &query);
+        let reply = self.ask(Route::Slot(slot_of(agent)), &query);
         let Some(query_reply::Outcome::Mailbox(page)) = reply.outcome else {
             return Vec::new();
         };
