@@ -84,7 +84,7 @@ impl Engine {
         };
         held.stage = match held.stage {
             Stage::Finishing(n) => Stage::Finishing(n + 1),
-            _ => Stage::Finishing(1),
+            Stage::Sent | Stage::Written | Stage::Failing | Stage::FailAgain => Stage::Finishing(1),
         };
         let completes = report.verdict() == AttemptVerdict::Complete;
         let status = if completes {

@@ -42,10 +42,11 @@ impl Engine {
             .map(|(id, held)| (*id, held.stage))
             .collect();
         for (id, stage) in due {
-            // Told already the second time, by its receipt or as lost.
-            match stage {
-                Stage::FailAgain => self.fail_again(id),
-                _ => self.fail(id, None),
+            if stage == Stage::FailAgain {
+                // The worker knows already: by its receipt, or as lost.
+                self.fail_again(id);
+            } else {
+                self.fail(id, None);
             }
         }
         self.delays.retain(|_, due| *due > now);

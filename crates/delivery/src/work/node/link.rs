@@ -28,7 +28,7 @@ const ROUND_MAX: usize = 256;
 pub(super) enum Request {
     Open {
         worker: u64,
-        open: WorkOpen,
+        open: Box<WorkOpen>,
         mailbox: Arc<Mailbox>,
     },
     Input {
@@ -116,7 +116,7 @@ fn on_request(workers: &mut Workers, request: Request) {
             worker,
             open,
             mailbox,
-        } => workers.open(worker, open, mailbox),
+        } => workers.open(worker, *open, mailbox),
         Request::Input { worker, input } => workers.input(worker, input, Instant::now()),
         Request::Left { worker } => workers.left(worker),
     }

@@ -72,7 +72,7 @@ impl WorkHub {
         let mailbox = Arc::new(Mailbox::new());
         let request = Request::Open {
             worker: id,
-            open,
+            open: Box::new(open),
             mailbox: Arc::clone(&mailbox),
         };
         if link.send(request).await.is_err() {

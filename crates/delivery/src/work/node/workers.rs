@@ -237,11 +237,18 @@ impl Workers {
         let again = error
             .as_ref()
             .is_some_and(|e| e.code.retryable() || e.code == ErrorCode::Internal);
-        let still_held = match report.verdict() {
-            AttemptVerdict::Progress if error.is_none() => true,
-            AttemptVerdict::Unspecified => true,
-            AttemptVerdict::Nak if error.as_ref().is_some_and(|e| e.code == ErrorCode::Conflict) => true,
-            _ => again,
+        let still_held = match (report.verdict(), &error) {
+            (AttemptVerdict::Unspecified, _) | (AttemptVerdict::Progress, None) => true,
+            // An end is under way.
+            (AttemptVerdict::Nak, Some(e)) if e.code == ErrorCode::Conflict => true,
+            (
+                AttemptVerdict::Progress
+                | AttemptVerdict::Nak
+                | AttemptVerdict::Complete
+                | AttemptVerdict::Fail
+                | AttemptVerdict::Terminate,
+                _,
+            ) => again,
         };
         if let Some(item) = current {
             item.since = Instant::now();
