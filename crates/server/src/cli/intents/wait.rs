@@ -1,9 +1,10 @@
 //! Waiting for the end of an intent, with something to look at.
 
 use super::get::show;
+use crate::cli::values::span;
 use crate::exit::{ExitCode, Failure};
 use crate::output::Output;
-use baton_client::{Client, Status};
+use baton_client::{Client, ErrorKind, Status};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::time::Duration;
 
@@ -25,9 +26,11 @@ pub(in crate::cli) async fn wait_for_end(
     };
     spinner.finish_and_clear();
     let intent = ended.map_err(|error| {
-        let failure = Failure::from(error);
-        let line = format!("{failure}; baton intents watch {intent_id} goes on with it");
-        Failure::new(failure.code, line)
+        if error.kind() == ErrorKind::Timeout {
+            unfinished(intent_id, wait)
+        } else {
+            error.into()
+        }
     })?;
     show(&intent, out);
     if intent.status == Status::Completed {
@@ -42,6 +45,14 @@ pub(in crate::cli) async fn wait_for_end(
             intent.status
         ),
     ))
+}
+
+fn unfinished(intent_id: &str, wait: Duration) -> Failure {
+    let wait = span(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+    Failure::new(
+        ExitCode::Unavailable,
+        format!("the intent has not ended within {wait}; baton intents watch {intent_id} goes on with it"),
+    )
 }
 
 /// Shows each event while the wait goes on. Never ends: the wait decides.
