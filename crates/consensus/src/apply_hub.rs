@@ -1,6 +1,7 @@
 //! Hands applied entries of this node's replicas to whoever watches: event streams, delivery, long polls.
 
 use crate::cluster_time::ClusterTime;
+use crate::end_notices::{EndNotices, EndSender};
 use baton_protocol::{GroupId, GroupMap, IntentId};
 use baton_raft_storage::ApplyObserver;
 use baton_state_machine::Applied;
@@ -30,6 +31,7 @@ pub(crate) struct ApplyHub {
     intents: Mutex<HashMap<IntentId, watch::Sender<u64>>>,
     /// Size of `intents`, so that nothing is locked while nobody watches.
     watched: AtomicUsize,
+    ends: EndNotices,
     time: Arc<ClusterTime>,
 }
 
@@ -48,6 +50,7 @@ impl ApplyHub {
             groups: map.all().map(sender).collect(),
             intents: Mutex::default(),
             watched: AtomicUsize::new(0),
+            ends: EndNotices::default(),
             time,
         }
     }
@@ -69,6 +72,16 @@ impl ApplyHub {
             .subscribe();
         self.watched.store(intents.len(), Ordering::Release);
         receiver
+    }
+
+    /// Sends the terminal event of `intent` to `to` once it is applied here.
+    pub(crate) fn notify_end(&self, intent: IntentId, token: u64, to: &EndSender) {
+        self.ends.ask(intent, token, to);
+    }
+
+    /// Takes back what `notify_end` asked for.
+    pub(crate) fn forget_end(&self, intent: IntentId, token: u64) {
+        self.ends.forget(intent, token);
     }
 
     fn wake(&self, applied: &Applied) {
@@ -98,6 +111,7 @@ impl ApplyObserver for ApplyHub {
         if !applied.events.is_empty() && self.watched.load(Ordering::Acquire) > 0 {
             self.wake(applied);
         }
+        self.ends.tell(&applied.events);
         let Some(sender) = self.groups.get(&group) else {
             return;
         };

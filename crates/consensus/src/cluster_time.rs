@@ -91,6 +91,17 @@ impl ClusterTime {
         self.steer();
     }
 
+    /// How far a voter's wall clock is ahead of cluster time, milliseconds; `None` while it has not been heard.
+    pub(crate) fn offset_of(&self, node_id: u64) -> Option<i64> {
+        let own = i64::try_from(self.clock.wall_ms()).unwrap_or(i64::MAX) - self.mono_ms();
+        let state = self.lock();
+        let offset = match node_id == self.node_id {
+            true => Some(own),
+            false => state.offsets.get(&node_id).copied(),
+        };
+        offset.map(|offset| offset.saturating_sub(state.offset_ms))
+    }
+
     /// Whether enough clocks are known to trust the median: a majority of the voters.
     pub(crate) fn synced(&self) -> bool {
         self.lock().synced

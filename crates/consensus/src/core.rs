@@ -135,6 +135,12 @@ impl Core {
         heard.get(&node).copied().unwrap_or(false)
     }
 
+    /// Whether `node` answered when it was last asked.
+    pub(crate) fn peer_answers(&self, node: u64) -> bool {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        node == self.directory.node_id || heard.contains_key(&node)
+    }
+
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }

@@ -13,7 +13,7 @@ use baton_raft_storage::TablesHandle;
 use baton_state_machine::DeliveryRows;
 use bytes::Bytes;
 use std::sync::{Arc, PoisonError};
-use tokio::sync::{broadcast, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 /// A running node, as seen by gateway, delivery and operators. Usable from any runtime.
 #[derive(Debug, Clone)]
@@ -142,6 +142,17 @@ impl ConsensusHandle {
     #[must_use]
     pub fn watch_intent(&self, intent: IntentId) -> watch::Receiver<u64> {
         self.core.hub.watch_intent(intent)
+    }
+
+    /// Sends the terminal event of `intent` with `token` to `to` when it is applied here, once. `token` is unique in
+    /// this process.
+    pub fn notify_end(&self, intent: IntentId, token: u64, to: &mpsc::UnboundedSender<(u64, pb::Event)>) {
+        self.core.hub.notify_end(intent, token, to);
+    }
+
+    /// Takes back what [`Self::notify_end`] asked for.
+    pub fn forget_end(&self, intent: IntentId, token: u64) {
+        self.core.hub.forget_end(intent, token);
     }
 
     /// Proposes at this node, which must lead `group`; neither forwarded nor retried.

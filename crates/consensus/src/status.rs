@@ -21,7 +21,19 @@ pub struct NodeStatus {
     /// The node's clock allows it to lead and it is not stopping.
     pub may_lead: bool,
     pub meta_fresh: bool,
+    /// Every node of the cluster, this one included.
+    pub nodes: Vec<PeerStatus>,
     pub groups: Vec<GroupStatus>,
+}
+
+/// One node as this node sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerStatus {
+    pub node_id: u64,
+    /// It answered when it was last asked.
+    pub reachable: bool,
+    /// How far its wall clock is ahead of cluster time, milliseconds; 0 while it has not been heard.
+    pub clock_offset_ms: i64,
 }
 
 /// One group as its replica on this node sees it.
@@ -62,6 +74,16 @@ pub(crate) fn node_status(core: &Core) -> NodeStatus {
         node_id: core.directory.node_id,
         may_lead: core.may_lead(),
         meta_fresh: core.meta_fresh(),
+        nodes: core
+            .directory
+            .members
+            .keys()
+            .map(|node| PeerStatus {
+                node_id: *node,
+                reachable: core.peer_answers(*node),
+                clock_offset_ms: core.time.offset_of(*node).unwrap_or(0),
+            })
+            .collect(),
         groups: core
             .groups
             .values()

@@ -30,6 +30,12 @@ pub struct GatewayConfig {
     pub header_timeout_ms: u64,
     /// Time to send a request's body.
     pub body_timeout_ms: u64,
+    /// Streams (calls under way) on one HTTP/2 connection; further ones wait in the client.
+    pub connection_streams_max: u32,
+    /// Silence on an HTTP/2 connection after which the server asks whether the client is still there.
+    pub keepalive_interval_ms: u64,
+    /// Time a client has to answer that question before its connection is closed.
+    pub keepalive_timeout_ms: u64,
     /// Time a client may leave the server's bytes unread.
     pub write_timeout_ms: u64,
     /// Time requests in flight get to finish on shutdown.
@@ -66,6 +72,9 @@ impl Default for GatewayConfig {
             streams_max: 8_192,
             header_timeout_ms: 30_000,
             body_timeout_ms: 30_000,
+            connection_streams_max: 256,
+            keepalive_interval_ms: 20_000,
+            keepalive_timeout_ms: 20_000,
             write_timeout_ms: 30_000,
             shutdown_grace_ms: 10_000,
             completion_wait_ms: 2_000,

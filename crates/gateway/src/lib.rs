@@ -1,21 +1,24 @@
-//! The AXP HTTP/SSE surface: authenticate, validate, mint ids, route, render.
+//! The client surfaces, AXP over HTTP/SSE and gRPC on one port: authenticate, validate, mint ids, route, render.
 //!
 //! # Invariants
 //! - Stateless: everything a restart may not lose is in a group's log.
-//! - JSON stops at `http`; `service` speaks typed requests and is what the gRPC surface will call too.
+//! - JSON stops at `http`; `service` speaks typed requests and is what `grpc` calls too.
 //! - No handler reads a row before the caller's tenant is known.
-//! - Every success is HTTP 200 with a JSON object; every error has the same body.
+//! - Over HTTP every success is HTTP 200 with a JSON object; every error has the same body.
 //!
 //! Must not depend on consensus, storage or the state machine.
 
+mod app;
 mod auth;
 mod config;
+mod grpc;
 mod http;
 mod limits;
 pub mod metrics;
 pub mod ports;
 mod server;
 mod service;
+mod trace;
 
 /// Patterns of every route of the surface, in the router's notation.
 #[must_use]

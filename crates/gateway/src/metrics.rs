@@ -4,6 +4,10 @@ use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
 /// Requests answered, by `endpoint`, `method` and `status`.
 pub const HTTP_REQUESTS: &str = "baton.gateway.http.requests";
+/// gRPC calls answered, by `method` and `code`.
+pub const GRPC_REQUESTS: &str = "baton.gateway.grpc.requests";
+/// Time from the head of a gRPC call to its status, by `method`. Streams count for as long as they are open.
+pub const GRPC_DURATION: &str = "baton.gateway.grpc.duration";
 /// Time from a decoded submit to its committed answer.
 pub const SUBMIT_DURATION: &str = "baton.gateway.submit.duration";
 /// Event streams open now, by `kind`.
@@ -16,6 +20,12 @@ pub const ERRORS: &str = "baton.gateway.errors";
 /// Tells the installed recorder what the metrics mean.
 pub(crate) fn describe() {
     describe_counter!(HTTP_REQUESTS, Unit::Count, "requests answered");
+    describe_counter!(GRPC_REQUESTS, Unit::Count, "gRPC calls answered");
+    describe_histogram!(
+        GRPC_DURATION,
+        Unit::Seconds,
+        "time from the head of a gRPC call to its status"
+    );
     describe_histogram!(
         SUBMIT_DURATION,
         Unit::Seconds,

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use baton_protocol::proto::internal::{Query, QueryReply, Reply, command};
+use baton_protocol::proto::internal::{Event, Query, QueryReply, Reply, command};
 use baton_protocol::{
-    FeedItem, GroupMap, IntentId, Listen, Route, ServiceError, WorkBatch, WorkInput, WorkOpen,
+    FeedItem, GroupId, GroupMap, IntentId, Listen, Route, ServiceError, WorkBatch, WorkInput, WorkOpen,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -46,7 +46,18 @@ pub trait Reader: Send + Sync {
 pub trait EventFeed: Send + Sync {
     /// The value changes after every append to this intent's event log. Subscribe first, then read.
     fn subscribe(&self, intent_id: IntentId) -> watch::Receiver<u64>;
+
+    /// Sends the terminal event of this intent with `token` when it is applied on this node, once. The intent may
+    /// not exist yet. For one that is terminal already nothing is sent: ask first, then read. A replica restored
+    /// from a snapshot skips what the snapshot covers, so who waits for long reads now and then.
+    fn notify_end(&self, intent_id: IntentId, token: u64, to: &EndSender);
+
+    /// Takes back what `notify_end` asked for.
+    fn forget_end(&self, intent_id: IntentId, token: u64);
 }
+
+/// Takes terminal events under the token they were asked for with. Bounded by what was asked for.
+pub type EndSender = mpsc::UnboundedSender<(u64, Event)>;
 
 /// Deliveries of an agent, decided by the leader of the agent's group.
 #[async_trait]
@@ -119,6 +130,55 @@ pub trait Health: Send + Sync {
     fn started(&self) -> Vec<Check>;
 }
 
+/// The cluster as this node sees it.
+#[derive(Debug, Clone, Default)]
+pub struct ClusterView {
+    /// UUID text.
+    pub cluster_id: String,
+    /// The node that answers.
+    pub node_id: u64,
+    pub nodes: Vec<ClusterNode>,
+    pub groups: Vec<ClusterGroup>,
+}
+
+/// One node.
+#[derive(Debug, Clone, Default)]
+pub struct ClusterNode {
+    pub node_id: u64,
+    pub client_address: String,
+    pub peer_address: String,
+    pub reachable: bool,
+    /// How far its wall clock is ahead of cluster time.
+    pub clock_offset_ms: i64,
+}
+
+/// One group.
+#[derive(Debug, Clone)]
+pub struct ClusterGroup {
+    pub group: GroupId,
+    /// `None` = unknown.
+    pub leader_node: Option<u64>,
+    pub term: u64,
+    pub last_log_index: u64,
+    pub applied_index: u64,
+    /// Intents in the tables here.
+    pub intents: u64,
+    pub voter_nodes: Vec<u64>,
+}
+
+/// What operators see and steer.
+#[async_trait]
+pub trait Cluster: Send + Sync {
+    /// Nodes and groups, from what this node knows.
+    fn view(&self) -> ClusterView;
+
+    /// Hands a group that this node leads to another node, and waits until that is the leader.
+    ///
+    /// # Errors
+    /// `NotLeader` elsewhere, `NotFound` for an unknown node or group, `Timeout` when it did not take over.
+    async fn transfer_leader(&self, group: GroupId, to_node: u64) -> Result<(), ServiceError>;
+}
+
 /// Everything the gateway needs from its node.
 #[derive(Clone)]
 pub struct Ports {
@@ -129,6 +189,7 @@ pub struct Ports {
     pub work: Arc<dyn WorkFeed>,
     pub environment: Arc<dyn Environment>,
     pub health: Arc<dyn Health>,
+    pub cluster: Arc<dyn Cluster>,
     /// Slot to group, fixed when the cluster was created.
     pub group_map: GroupMap,
 }

@@ -193,6 +193,8 @@ pub struct ServiceError {
     pub message: String,
     /// Seconds after which a retry makes sense; `None` unless retryable.
     pub retry_after_seconds: Option<u32>,
+    /// The field of the request that is at fault, where one is.
+    pub field: Option<&'static str>,
 }
 
 impl ServiceError {
@@ -203,6 +205,16 @@ impl ServiceError {
             code,
             message: message.into(),
             retry_after_seconds: code.retryable().then_some(1),
+            field: None,
+        }
+    }
+
+    /// The same error, naming the field of the request that is at fault.
+    #[must_use]
+    pub fn in_field(self, field: &'static str) -> Self {
+        Self {
+            field: Some(field),
+            ..self
         }
     }
 }

@@ -75,5 +75,18 @@ pub const WORKER_CHARS_MAX: usize = 255;
 /// Cross-group messages sent in one go per (source, target).
 pub const OUTBOX_SEND_MAX: usize = 64;
 
+/// Encoded bytes of one message of the gRPC API, in either direction.
+pub const GRPC_MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Intents in one `SubmitBatch` call or `SubmitStream` message.
+pub const SUBMIT_ITEMS_MAX: usize = 1_024;
+/// Items of one `SubmitStream` that are not answered yet; above it the server stops reading.
+pub const SUBMIT_UNANSWERED_MAX: usize = 4_096;
+/// Intents of one `SubmitStream` whose end the client still waits for; further ones are refused.
+pub const SUBMIT_NOTICES_MAX: usize = 131_072;
+/// Intents that one `BulkCancel` looks at.
+pub const BULK_CANCEL_MAX: u32 = 500;
+/// `limit` of `BulkCancel` when the client gives none.
+pub const BULK_CANCEL_DEFAULT: u32 = 100;
+
 const _: () = assert!(COMMAND_DEDUP_MS > COMMAND_EXPIRY_MS);
 const _: () = assert!(TERMINAL_RETENTION_MS >= IDEMPOTENCY_RETENTION_MS + 3_600_000);

@@ -23,6 +23,7 @@ mod intents;
 mod json;
 mod keys;
 mod lifecycle;
+mod listing;
 mod mailbox;
 pub mod memory;
 mod outbox;

@@ -4,6 +4,7 @@ use crate::idempotency;
 use crate::intents;
 use crate::keys;
 use crate::lifecycle::birth_events;
+use crate::listing;
 use crate::mailbox::AGENT_KEY_BYTES_MAX;
 use crate::rows;
 use crate::tables::{TableError, Tables, state_hash};
@@ -13,10 +14,11 @@ use crate::visibility;
 use baton_protocol::proto::internal::query::Body;
 use baton_protocol::proto::internal::query_reply::Outcome;
 use baton_protocol::proto::internal::{
-    Actor, AgentRef, ApiKey, ClusterRecord, ClusterView, Event, EventPage, FindKey, GetIntent, GetTenant,
-    Intent, IntentPage, IntentView, KeyKind, KeyView, ListEvents, ListMailbox, ListRecipientIntents,
-    ListServiceAccounts, MailboxEntry, MailboxItem, MailboxPage, Organization, OutboxAcked, OutboxMessage,
-    Query, QueryReply, ServiceAccount, ServiceAccountPage, Stats, TenantView, Workspace,
+    Actor, AgentRef, AgentState, ApiKey, Backlog, ClusterRecord, ClusterView, Event, EventPage, FindKey,
+    GetBacklog, GetIntent, GetTenant, Intent, IntentPage, IntentView, KeyKind, KeyView, ListEvents,
+    ListMailbox, ListRecipientIntents, ListServiceAccounts, MailboxEntry, MailboxItem, MailboxPage,
+    Organization, OutboxAcked, OutboxMessage, Query, QueryReply, ServiceAccount, ServiceAccountPage, Stats,
+    TenantView, Workspace,
 };
 use baton_protocol::{ErrorCode, GroupId, IntentId, Slot, limits};
 
@@ -66,6 +68,8 @@ fn find(tables: &dyn Tables, query: &Query) -> Found {
         Body::GetTokenSecret(_) => get_token_secret(tables, actor),
         Body::OutboxAcked(q) => outbox_acked(tables, q),
         Body::GetStats(_) => get_stats(tables, actor),
+        Body::ListIntents(q) => listing::list(tables, actor, q).map(Outcome::Intents),
+        Body::GetBacklog(q) => get_backlog(tables, actor, q),
     }
 }
 
@@ -134,7 +138,7 @@ fn list_events(tables: &dyn Tables, actor: Option<&Actor>, q: &ListEvents) -> Fo
 }
 
 /// An agent key reads its own deliveries only; another workspace's agents do not exist.
-fn require_reader(actor: Option<&Actor>, agent: &AgentRef) -> Result<(), Stop> {
+pub(crate) fn require_reader(actor: Option<&Actor>, agent: &AgentRef) -> Result<(), Stop> {
     if visibility::reads_for(actor, agent) {
         Ok(())
     } else if actor.is_some_and(|a| a.kind() == KeyKind::Agent) {
@@ -179,7 +183,10 @@ fn list_recipient_intents(tables: &dyn Tables, actor: Option<&Actor>, q: &ListRe
     require_reader(actor, agent)?;
     let limit = page(q.limit, limits::LIST_PAGE_DEFAULT, limits::LIST_PAGE_MAX);
     let intents = received(tables, agent, limit)?;
-    Ok(Outcome::Intents(IntentPage { intents }))
+    Ok(Outcome::Intents(IntentPage {
+        intents,
+        ..IntentPage::default()
+    }))
 }
 
 /// Intents sent to an agent, newest first.
@@ -197,6 +204,22 @@ pub(crate) fn received(
         }
     }
     Ok(intents)
+}
+
+fn get_backlog(tables: &dyn Tables, actor: Option<&Actor>, q: &GetBacklog) -> Found {
+    let agent = require_agent(q.agent.as_ref())?;
+    require_reader(actor, agent)?;
+    let state: Option<AgentState> = rows::read(tables, &keys::agent(agent))?;
+    let mut oldest: Option<u64> = None;
+    let first = limits::MAILBOX_PAGE_MAX as usize;
+    for (key, value) in rows::list(tables, &keys::mailbox_after(agent, 0), first)? {
+        let entry: MailboxEntry = rows::decode(&key, value)?;
+        oldest = Some(oldest.map_or(entry.enqueued_at_ms, |o| o.min(entry.enqueued_at_ms)));
+    }
+    Ok(Outcome::Backlog(Backlog {
+        open_deliveries: state.map_or(0, |s| s.open_deliveries),
+        oldest_at_ms: oldest.unwrap_or(0),
+    }))
 }
 
 fn find_key(tables: &dyn Tables, q: &FindKey) -> Found {
@@ -248,7 +271,13 @@ fn list_accounts(tables: &dyn Tables, actor: Option<&Actor>, q: &ListServiceAcco
         if !visibility::belongs_to(actor, &q.workspace_id) {
             return Err(not_found("workspace"));
         }
-        for (key, _) in rows::list(tables, &keys::workspace_accounts(&q.workspace_id), limit)? {
+        let mut range = keys::workspace_accounts(&q.workspace_id);
+        if !q.after_account_id.is_empty() {
+            range.from.extend_from_slice(q.after_account_id.as_bytes());
+            // The first key after that account's own.
+            range.from.push(0);
+        }
+        for (key, _) in rows::list(tables, &range, limit)? {
             let id = String::from_utf8_lossy(keys::account_of_workspace(&key, &q.workspace_id)).into_owned();
             let account: Option<ServiceAccount> = rows::read(tables, &keys::account(&id))?;
             service_accounts.extend(account.filter(in_org));

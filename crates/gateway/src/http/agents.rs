@@ -28,7 +28,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, call: Call) -> Result<Resp
     let (org, workspace) = (call.query("org_id"), call.query("workspace_id"));
     let accounts = app
         .service
-        .list_accounts(&call.caller, org, workspace, limit)
+        .list_accounts(&call.caller, org, workspace, limit, None)
         .await?;
     let mut out = Object::ok();
     out.list("agents", accounts.iter().map(|a| agent_json(a, false)));

@@ -11,14 +11,14 @@ use baton_protocol::{ErrorCode, IntentId, ServiceError};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 
-use super::App;
 use super::agent_path::parse_agent_path;
 use super::envelope::Notes;
 use super::error::{ApiError, not_found};
 use super::json::{JsonObject, canonical_hash, invalid};
-use super::trace;
+use crate::app::App;
 use crate::auth::Credential;
 use crate::service::{Caller, IdempotencyRequest};
+use crate::trace;
 
 const OWNER_QUERY: &str = "owner_agent";
 const OWNER_HEADER: &str = "x-owner-agent";
@@ -89,24 +89,11 @@ fn endpoint(matched: &str, path: &str, app: &App) -> &'static str {
 }
 
 fn count(app: &App, caller: &Caller, endpoint: &'static str, notes: &Notes) -> Result<(), ServiceError> {
-    let environment = &app.service.ports.environment;
-    let (now, nodes) = (environment.now_ms(), environment.live_nodes());
-    let Some(rate) = app.limiter.count(&caller.key.key_id, endpoint, now, nodes) else {
+    let Some(rate) = app.count(caller, endpoint, 1) else {
         return Ok(());
     };
     let _ = notes.rate.set(rate);
-    if rate.allowed {
-        return Ok(());
-    }
-    let mut error = ServiceError::new(
-        ErrorCode::RateLimitExceeded,
-        format!(
-            "more than {} requests a minute on this endpoint of this node; the limit is shared by all nodes",
-            rate.limit
-        ),
-    );
-    error.retry_after_seconds = Some(rate.retry_after_seconds);
-    Err(error)
+    if rate.allowed { Ok(()) } else { Err(rate.refusal()) }
 }
 
 async fn read_body(mut body: Body) -> Result<Bytes, ServiceError> {

@@ -40,7 +40,7 @@ pub(super) async fn envelope(State(app): State<Arc<App>>, mut request: Request, 
     let notes = Arc::new(Notes::default());
     request.extensions_mut().insert(Arc::clone(&notes));
     let method = request.method().clone();
-    let span = super::trace::request_span(&method, request.headers());
+    let span = crate::trace::request_span(&method, request.headers());
     let handled = AssertUnwindSafe(next.run(request))
         .catch_unwind()
         .instrument(span.clone());

@@ -15,7 +15,7 @@ use super::render::{
     Beside, EventForm, Object, completion_json, event_json, intent_json, uuid_text, view_json,
 };
 use super::{App, json};
-use crate::service::{Change, Resolve, Resume, ResumeKind, Submit, Transition};
+use crate::service::{Change, Resolve, Resume, ResumeKind, Submit, Transition, is_intent_type};
 
 const INTENT_TYPE_CHARS_MAX: usize = 255;
 const ALIASES: [(&str, &str); 12] = [
@@ -56,7 +56,10 @@ pub(super) async fn get(
     Path(id): Path<String>,
     call: Call,
 ) -> Result<Response, ApiError> {
-    let view = app.service.get_intent(&call.caller, intent_id(&id)?).await?;
+    let view = app
+        .service
+        .get_intent(&call.caller, intent_id(&id)?, true)
+        .await?;
     Ok(json(view_json(&view, app.service.config.root_mirrors)))
 }
 
@@ -86,10 +89,9 @@ pub(super) async fn resolve(
 ) -> Result<Response, ApiError> {
     let body = call.json()?;
     let (resolve, change) = (decode_resolve(&body)?, decode_change(&call, &body)?);
-    let done = app
-        .service
-        .resolve(&call.caller, intent_id(&id)?, resolve, change)
-        .await?;
+    let id = intent_id(&id)?;
+    let done = app.service.resolve(&call.caller, id, resolve, change).await?;
+    let done = app.service.describe(id, done).await?;
     let mut out = Object::ok();
     write_transition(&mut out, &done);
     Ok(json(out.finish()))
@@ -116,10 +118,9 @@ pub(super) async fn resume(
         },
         ResumeKind::Control { .. } | ResumeKind::ControlOrResult { .. } => decode_change(&call, &body)?,
     };
-    let done = app
-        .service
-        .resume(&call.caller, intent_id(&id)?, resume, change)
-        .await?;
+    let id = intent_id(&id)?;
+    let done = app.service.resume(&call.caller, id, resume, change).await?;
+    let done = app.service.describe(id, done).await?;
     Ok(json(applied_json(&done)))
 }
 
@@ -133,10 +134,12 @@ pub(super) async fn controls(
         .members("controls_patch")?
         .ok_or_else(|| invalid("controls_patch is required"))?;
     let change = decode_change(&call, &body)?;
+    let id = intent_id(&id)?;
     let done = app
         .service
-        .update_controls(&call.caller, intent_id(&id)?, patch, change)
+        .update_controls(&call.caller, id, patch, change)
         .await?;
+    let done = app.service.describe(id, done).await?;
     Ok(json(applied_json(&done)))
 }
 
@@ -157,6 +160,7 @@ pub(super) async fn policy(
         .service
         .update_policy(&call.caller, id, grants, envelope, change)
         .await?;
+    let done = app.service.describe(id, done).await?;
     Ok(json(applied_json(&done)))
 }
 
@@ -214,22 +218,6 @@ fn refuse_human_task(body: &JsonObject, field: &str) -> Result<(), ServiceError>
         return Err(invalid(format!("{field} is not supported by this version")));
     }
     Ok(())
-}
-
-/// Dotted lower-case segments; `versioned` demands a last one such as `v1`.
-pub(super) fn is_intent_type(text: &str, versioned: bool) -> bool {
-    let segments: Vec<&str> = text.split('.').collect();
-    let word = |s: &&str| {
-        !s.is_empty()
-            && s.bytes()
-                .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
-    };
-    let version = |s: &str| {
-        s.strip_prefix('v')
-            .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
-    };
-    segments.iter().all(word)
-        && (!versioned || (segments.len() >= 2 && segments.last().is_some_and(|last| version(last))))
 }
 
 fn decode_resolve(body: &JsonObject) -> Result<Resolve, ServiceError> {
@@ -313,22 +301,5 @@ fn write_transition(out: &mut Object, done: &Transition) {
     }
     if terminal {
         out.raw("completion_delivery", &completion_json(&intent, &done.completion));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn intent_types_have_segments_and_a_version() {
-        for good in ["notify.message.v1", "task.v1", "a_b.c1.v12"] {
-            assert!(is_intent_type(good, true), "{good}");
-        }
-        for bad in ["", "task", "v1", "Task.v1", "a..v1", "a.v", "a b.v1", "a.v1.x"] {
-            assert!(!is_intent_type(bad, true), "{bad}");
-        }
-        assert!(is_intent_type("deploy.change", false));
-        assert!(!is_intent_type("deploy change", false));
     }
 }

@@ -11,14 +11,12 @@ mod inbox;
 mod intents;
 mod json;
 mod render;
-mod scenarios;
+pub(crate) mod scenarios;
 mod sse;
 mod stream;
 mod time;
-mod trace;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{OriginalUri, State};
@@ -28,19 +26,11 @@ use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::{MethodRouter, any, delete, get, post};
 use baton_protocol::{ErrorCode, ServiceError};
-use tokio::sync::Semaphore;
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-use crate::config::GatewayConfig;
-use crate::limits::RateLimiter;
-use crate::ports::Ports;
-use crate::service::Service;
+use crate::app::App;
 use call::Call;
 use error::{ApiError, not_found};
 
-/// Between two attempts of a stream that waits for a leader.
-const PATIENCE_PAUSE: Duration = Duration::from_millis(100);
 /// Path families of the surface that this version knows of but does not serve.
 const LATER_FAMILIES: [&str; 27] = [
     "/mcp",
@@ -72,47 +62,10 @@ const LATER_FAMILIES: [&str; 27] = [
     "/v1/webhooks",
 ];
 
-/// Shared by every request.
-#[derive(Debug)]
-pub(crate) struct App {
-    pub(crate) service: Service,
-    limiter: RateLimiter,
-    streams: Arc<Semaphore>,
-    shutdown: CancellationToken,
-    /// Route patterns, as labels.
-    endpoints: Vec<&'static str>,
-}
-
-impl App {
-    /// Repeats what fails for lack of a leader, for as long as a new stream may wait.
-    async fn patiently<T, F>(&self, call: impl Fn() -> F) -> Result<T, ServiceError>
-    where
-        F: Future<Output = Result<T, ServiceError>>,
-    {
-        let until = Instant::now() + Duration::from_millis(self.service.config.stream_patience_ms);
-        loop {
-            match call().await {
-                Err(error) if error.code.retryable() && Instant::now() < until => {
-                    tokio::time::sleep(PATIENCE_PAUSE).await;
-                }
-                outcome => return outcome,
-            }
-        }
-    }
-}
-
 /// The whole surface as one router.
-pub(crate) fn router(config: Arc<GatewayConfig>, ports: Ports, shutdown: CancellationToken) -> Router {
-    let routes = routes();
-    let app = Arc::new(App {
-        limiter: RateLimiter::new(config.requests_per_minute),
-        streams: Arc::new(Semaphore::new(config.streams_max)),
-        service: Service::new(ports, config),
-        shutdown,
-        endpoints: routes.iter().map(|(path, _)| *path).collect(),
-    });
+pub(crate) fn router(app: Arc<App>) -> Router {
     let mut router = Router::new();
-    for (path, handlers) in routes {
+    for (path, handlers) in routes() {
         router = router.route(path, handlers);
     }
     router

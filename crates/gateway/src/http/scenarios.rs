@@ -10,12 +10,12 @@ use baton_protocol::{ErrorCode, ServiceError};
 use super::accounts::{callback_url, delivery_mode};
 use super::call::Call;
 use super::error::{ApiError, not_found};
-use super::intents::{decode_lifecycle, is_intent_type};
+use super::intents::decode_lifecycle;
 use super::json::{JsonObject, invalid, json_payload};
 use super::render::{Object, scenario_json};
 use super::{App, json};
-use crate::service::Submit;
 use crate::service::scenario::{Bundle, BundleAgent, BundleHuman, Findings, Step};
+use crate::service::{Submit, is_intent_type};
 
 const ROLE_CHARS_MAX: usize = 100;
 const TEXT_CHARS_MAX: usize = 255;
@@ -62,6 +62,14 @@ pub(super) async fn macros(_: State<Arc<App>>, _: Call) -> Response {
 
 pub(super) async fn unknown_macro(_: State<Arc<App>>, Path(id): Path<String>, _: Call) -> ApiError {
     not_found(format!("macro {id} does not exist"))
+}
+
+/// Reads a bundle from its JSON text, and collects what could not be read.
+///
+/// # Errors
+/// When the text is no JSON object.
+pub(crate) fn read_bundle(text: &[u8]) -> Result<(Bundle, Findings), ServiceError> {
+    Ok(decode_bundle(&JsonObject::parse(text)?))
 }
 
 /// Reads as much of a bundle as can be read, and collects what could not.

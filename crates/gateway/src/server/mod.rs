@@ -1,26 +1,38 @@
-//! The client port: accept, TLS, HTTP/1.1, slow clients, graceful shutdown.
+//! The client port: accept, TLS, HTTP/1.1 and HTTP/2, slow clients, graceful shutdown.
 
 mod deadline_io;
+mod surface;
 mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::app::App;
 use crate::config::GatewayConfig;
-use crate::http;
 use crate::metrics::{CONNECTIONS_OPEN, GaugeGuard};
 use crate::ports::{Health, Ports};
+use crate::{grpc, http};
 use deadline_io::DeadlineIo;
+use surface::Surface;
 
 /// Largest request head hyper buffers.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of one call that a client may send before the server has read them.
+const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+/// The same for all calls of a connection together.
+const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// Bytes of one answer that wait for a client to read them.
+const SEND_BUFFER_BYTES_MAX: usize = 1024 * 1024;
+/// Calls that a client resets before they were looked at; above it the connection is closed.
+const PENDING_RESETS_MAX: usize = 64;
 const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time that probes in flight get when the node begins to serve.
 const PROBE_GRACE: Duration = Duration::from_secs(1);
@@ -48,8 +60,9 @@ pub async fn serve(
         .clone()
         .map(|t| tokio::spawn(t.watch(check, shutdown.clone())));
     let config = Arc::new(config);
-    let router = http::router(Arc::clone(&config), ports, shutdown.clone());
-    let graceful = accept_until(&listener, tls, &router, &config, &shutdown).await;
+    let app = App::new(Arc::clone(&config), ports, shutdown.clone());
+    let surface = Surface::new(http::router(Arc::clone(&app)), Some(grpc::router(&app)?));
+    let graceful = accept_until(&listener, tls, &surface, &config, &shutdown).await;
     drop(listener);
     let grace = Duration::from_millis(config.shutdown_grace_ms);
     if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
@@ -77,7 +90,8 @@ pub async fn serve_probes(
         None => None,
     };
     let config = Arc::new(config);
-    let graceful = accept_until(&listener, tls, &http::starting(health), &config, &until).await;
+    let surface = Surface::new(http::starting(health), None);
+    let graceful = accept_until(&listener, tls, &surface, &config, &until).await;
     // What is still open is a probe in flight.
     if tokio::time::timeout(PROBE_GRACE, graceful.shutdown())
         .await
@@ -92,7 +106,7 @@ pub async fn serve_probes(
 async fn accept_until(
     listener: &TcpListener,
     tls: Option<Arc<tls::ReloadingTls>>,
-    router: &axum::Router,
+    surface: &Surface,
     config: &Arc<GatewayConfig>,
     stop: &CancellationToken,
 ) -> GracefulShutdown {
@@ -114,7 +128,7 @@ async fn accept_until(
             }
         };
         let connection = Connection {
-            router: router.clone(),
+            surface: surface.clone(),
             config: Arc::clone(config),
             watcher: graceful.watcher(),
         };
@@ -148,14 +162,13 @@ fn is_peers_fault(error: &std::io::Error) -> bool {
 }
 
 struct Connection {
-    router: axum::Router,
+    surface: Surface,
     config: Arc<GatewayConfig>,
     watcher: hyper_util::server::graceful::Watcher,
 }
 
 impl Connection {
     async fn run(self, stream: TcpStream, tls: Option<Arc<tls::ReloadingTls>>) {
-        let stream = DeadlineIo::new(stream, Duration::from_millis(self.config.write_timeout_ms));
         let Some(tls) = tls else {
             return self.http(stream).await;
         };
@@ -170,14 +183,39 @@ impl Connection {
     where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
-        let connection = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(Duration::from_millis(self.config.header_timeout_ms))
-            .max_buf_size(HEAD_BYTES_MAX)
-            .half_close(false)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(self.router));
+        let opening = Duration::from_millis(self.config.header_timeout_ms);
+        let writing = Duration::from_millis(self.config.write_timeout_ms);
+        let stream = DeadlineIo::new(stream, writing, opening);
+        let builder = protocols(&self.config);
+        let service = service_fn(move |request| self.surface.clone().answer(request));
+        let connection = builder
+            .serve_connection(TokioIo::new(stream), service)
+            .into_owned();
         if let Err(error) = self.watcher.watch(connection).await {
             tracing::trace!(%error, "connection ended");
         }
     }
+}
+
+/// HTTP/1.1 and HTTP/2, told apart by the first bytes, each within its bounds.
+fn protocols(config: &GatewayConfig) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_millis(config.header_timeout_ms))
+        .max_buf_size(HEAD_BYTES_MAX)
+        .half_close(false);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(config.connection_streams_max)
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .max_send_buf_size(SEND_BUFFER_BYTES_MAX)
+        .max_header_list_size(HEAD_BYTES_MAX as u32)
+        .keep_alive_interval(Duration::from_millis(config.keepalive_interval_ms))
+        .keep_alive_timeout(Duration::from_millis(config.keepalive_timeout_ms));
+    builder
 }

@@ -72,7 +72,7 @@ fn read_config(files: &TlsFiles) -> std::io::Result<Arc<ServerConfig>> {
         .with_no_client_auth()
         .with_single_cert(certificates, key)
         .map_err(|e| named(&files.certificate, &e))?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
 

@@ -85,7 +85,7 @@ impl Service {
     }
 
     /// Registers an account, or returns the one that has the name already (`false`).
-    pub(super) async fn put_account(
+    pub(crate) async fn put_account(
         &self,
         caller: &Caller,
         new: NewAccount,
@@ -126,19 +126,21 @@ impl Service {
         Ok((account, created))
     }
 
-    /// Accounts of a workspace that are not deleted.
+    /// Accounts of a workspace that are not deleted, in the order of their ids, from behind `after`.
     pub(crate) async fn list_accounts(
         &self,
         caller: &Caller,
         org_id: Option<&str>,
         workspace_id: Option<&str>,
         limit: Option<u32>,
+        after: Option<String>,
     ) -> Result<Vec<ServiceAccount>, ServiceError> {
         let scope = self.managed_scope(caller, org_id, workspace_id).await?;
         let query = query::Body::ListServiceAccounts(ListServiceAccounts {
             org_id: scope.org_id,
             workspace_id: scope.workspace_id,
             limit: limit.unwrap_or(LIST_PAGE_DEFAULT).min(LIST_PAGE_MAX),
+            after_account_id: after.unwrap_or_default(),
         });
         let actor = Some(caller.actor(None, None));
         let found = self.read(Route::Meta, actor, query).await?;

@@ -1,12 +1,12 @@
 //! One effect per client key, although the record and the intent may live in different groups.
 //!
-//! Same group: one command carries the claim. Otherwise reserve (key → request, intent id to be), act with that id,
+//! Same group, or a key per recipient: one command carries the claim. Otherwise reserve (key → request, intent id to be), act with that id,
 //! then store the reply. Only the group's log decides; a gateway that dies in between is finished by the next call.
 
 use std::time::Duration;
 
 use baton_protocol::proto::internal::{
-    FinishIdempotency, GetIdempotency, IdempotencyClaim, Reply, ReserveIdempotency, command, query,
+    AgentRef, FinishIdempotency, GetIdempotency, IdempotencyClaim, Reply, ReserveIdempotency, command, query,
     query_reply, reply,
 };
 use baton_protocol::{IntentId, Route, ServiceError, Slot};
@@ -29,19 +29,45 @@ pub(super) struct Claimed {
 
 /// The claim of one client call.
 pub(super) fn claim(caller: &Caller, request: &IdempotencyRequest) -> IdempotencyClaim {
-    let mut hash = Sha256::new();
-    for part in [
+    let parts = [
         &caller.account.service_account_id,
         &request.endpoint,
         &request.key,
-    ] {
+    ];
+    IdempotencyClaim {
+        key_hash: hash_of(&parts),
+        request_hash: request.request_hash.to_vec().into(),
+        in_intent_slot: false,
+    }
+}
+
+/// The claim of a create whose key is one per recipient: its record lives beside the intent.
+pub(super) fn recipient_claim(
+    caller: &Caller,
+    request: &IdempotencyRequest,
+    to_agent: &AgentRef,
+) -> IdempotencyClaim {
+    // One part more than the claim of a caller, so that the two never meet.
+    let parts = [
+        &caller.account.service_account_id,
+        &request.endpoint,
+        &to_agent.key,
+        &request.key,
+    ];
+    IdempotencyClaim {
+        key_hash: hash_of(&parts),
+        request_hash: request.request_hash.to_vec().into(),
+        in_intent_slot: true,
+    }
+}
+
+fn hash_of(parts: &[&String]) -> bytes::Bytes {
+    let mut hash = Sha256::new();
+    for part in parts {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part.as_bytes());
     }
-    IdempotencyClaim {
-        key_hash: hash.finalize().to_vec().into(),
-        request_hash: request.request_hash.to_vec().into(),
-    }
+    hash.finalize().to_vec().into()
 }
 
 /// Where the record of a claim lives.
@@ -58,9 +84,9 @@ impl Service {
         body: impl Fn(Claimed) -> command::Body + Send,
     ) -> Result<Reply, ServiceError> {
         let map = self.ports.group_map;
-        let beside = claim
-            .as_ref()
-            .is_none_or(|c| map.group_of(record_slot(c)) == map.group_of(intent_id.slot()));
+        let beside = claim.as_ref().is_none_or(|c| {
+            c.in_intent_slot || map.group_of(record_slot(c)) == map.group_of(intent_id.slot())
+        });
         match claim {
             Some(claim) if !beside => self.create_reserved(intent_id, claim, body).await,
             claim => {

@@ -53,6 +53,14 @@ pub(crate) struct Resume {
 
 /// A committed change.
 #[derive(Debug, Clone)]
+pub(crate) struct Committed {
+    pub reply: Transitioned,
+    /// The answer of an earlier call with the same idempotency key.
+    pub replayed: bool,
+}
+
+/// A committed change with what the HTTP surface shows beside it.
+#[derive(Debug, Clone)]
 pub(crate) struct Transition {
     pub reply: Transitioned,
     pub payload: Payload,
@@ -62,10 +70,15 @@ pub(crate) struct Transition {
 impl Service {
     /// The intent as of now. Counts as pick-up when the caller may handle it.
     #[tracing::instrument(name = "intent.get", skip_all, fields(intent_id = %id))]
-    pub(crate) async fn get_intent(&self, caller: &Caller, id: IntentId) -> Result<IntentView, ServiceError> {
+    pub(crate) async fn get_intent(
+        &self,
+        caller: &Caller,
+        id: IntentId,
+        with_payload: bool,
+    ) -> Result<IntentView, ServiceError> {
         let query = query::Body::GetIntent(GetIntent {
             intent_id: id.to_bytes(),
-            with_payload: true,
+            with_payload,
         });
         let actor = Some(caller.actor(None, None));
         let found = self.read(Route::Slot(id.slot()), actor, query).await;
@@ -121,7 +134,7 @@ impl Service {
         id: IntentId,
         resolve: Resolve,
         change: Change,
-    ) -> Result<Transition, Failure> {
+    ) -> Result<Committed, Failure> {
         let (actor, idempotency) = self.prepare(caller, &change).await?;
         let body = command::Body::Resolve(ResolveIntent {
             actor: Some(actor),
@@ -131,6 +144,7 @@ impl Service {
             error: resolve.error,
             reason: change.reason,
             idempotency,
+            expected_policy_generation: change.expected_policy_generation,
         });
         self.transition(id, body).await
     }
@@ -143,7 +157,7 @@ impl Service {
         id: IntentId,
         resume: Resume,
         change: Change,
-    ) -> Result<Transition, Failure> {
+    ) -> Result<Committed, Failure> {
         let (actor, idempotency) = self.prepare(caller, &change).await?;
         let next_handler = self.acting_for(caller, resume.next_handler.as_deref()).await?;
         let (kind, result, fail, approve) = match resume.kind {
@@ -165,11 +179,11 @@ impl Service {
             expected_policy_generation: change.expected_policy_generation,
             idempotency,
         });
-        let transition = self.transition(id, body).await?;
-        if let Some(intent) = &transition.reply.intent {
+        let done = self.transition(id, body).await?;
+        if let Some(intent) = &done.reply.intent {
             self.note_pick_up(caller, id, intent);
         }
-        Ok(transition)
+        Ok(done)
     }
 
     /// Merges control settings.
@@ -180,7 +194,7 @@ impl Service {
         id: IntentId,
         patch: Vec<Member>,
         change: Change,
-    ) -> Result<Transition, Failure> {
+    ) -> Result<Committed, Failure> {
         let (actor, idempotency) = self.prepare(caller, &change).await?;
         let body = command::Body::Controls(UpdateControls {
             actor: Some(actor),
@@ -202,7 +216,7 @@ impl Service {
         grants: Vec<Member>,
         envelope: Vec<Member>,
         change: Change,
-    ) -> Result<Transition, Failure> {
+    ) -> Result<Committed, Failure> {
         let (actor, idempotency) = self.prepare(caller, &change).await?;
         let body = command::Body::Policy(UpdatePolicy {
             actor: Some(actor),
@@ -226,14 +240,20 @@ impl Service {
         Ok((caller.actor(acting_for, change.label.clone()), claim))
     }
 
-    async fn transition(&self, id: IntentId, body: command::Body) -> Result<Transition, Failure> {
+    async fn transition(&self, id: IntentId, body: command::Body) -> Result<Committed, Failure> {
         let route = Route::Slot(id.slot());
         let reply = self.ports.proposer.propose(route, body).await?;
-        let reply = match reply.outcome {
-            Some(reply::Outcome::Transitioned(reply)) => reply,
-            Some(reply::Outcome::Rejected(rejection)) => return Err(rejection.into()),
-            _ => return Err(unexpected("something else than a transition").into()),
-        };
+        let replayed = reply.replayed;
+        match reply.outcome {
+            Some(reply::Outcome::Transitioned(reply)) => Ok(Committed { reply, replayed }),
+            Some(reply::Outcome::Rejected(rejection)) => Err(rejection.into()),
+            _ => Err(unexpected("something else than a transition").into()),
+        }
+    }
+
+    /// What the HTTP surface shows beside a change: the payload, and whether `reply_to` has been told (bounded wait).
+    pub(crate) async fn describe(&self, id: IntentId, done: Committed) -> Result<Transition, Failure> {
+        let Committed { reply, .. } = done;
         let intent = reply
             .intent
             .as_ref()

@@ -1,14 +1,17 @@
-//! The operations of the client surface, typed. HTTP renders them as JSON; the gRPC surface will call the same ones.
+//! The operations of the client surface, typed. HTTP renders them as JSON, gRPC as messages.
 //!
 //! Replies come back as the protobuf rows that were committed, so that a replay renders the same answer.
 
 pub(crate) mod accounts;
 mod addresses;
 mod agents;
+mod cluster;
 mod completion;
+mod end_notice;
 mod idempotency;
 mod inbox;
 mod intents;
+mod listing;
 pub(crate) mod scenario;
 mod submit;
 mod tokens;
@@ -25,8 +28,10 @@ use crate::config::GatewayConfig;
 use crate::ports::Ports;
 
 pub(crate) use completion::CompletionDelivery;
+pub(crate) use end_notice::EndNotice;
 pub(crate) use intents::{Change, Resolve, Resume, ResumeKind, Transition};
-pub(crate) use submit::Submit;
+pub(crate) use listing::{BulkOutcome, IntentFilter};
+pub(crate) use submit::{Submit, SubmitReply, is_intent_type};
 
 /// Who calls, as found under the presented key.
 #[derive(Debug, Clone)]

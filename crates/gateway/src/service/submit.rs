@@ -7,7 +7,8 @@ use baton_protocol::proto::internal::{
 use baton_protocol::{ErrorCode, ServiceError, trace};
 use tracing::field::display;
 
-use super::idempotency::{Claimed, claim, record_slot};
+use super::end_notice::{AskedForEnd, EndNotice};
+use super::idempotency::{Claimed, claim, recipient_claim, record_slot};
 use super::{Caller, Failure, IdempotencyRequest, Service, invalid, unexpected};
 use crate::metrics::SUBMIT_DURATION;
 
@@ -28,6 +29,10 @@ pub(crate) struct Submit {
     /// The caller's W3C traceparent, empty when none.
     pub trace_parent: String,
     pub idempotency: Option<IdempotencyRequest>,
+    /// The idempotency key is one per recipient: always one commit.
+    pub key_per_recipient: bool,
+    /// Where to say that the intent has ended.
+    pub end_notice: Option<EndNotice>,
 }
 
 /// The committed answer.
@@ -43,19 +48,30 @@ impl Service {
     pub(crate) async fn submit(&self, caller: &Caller, submit: Submit) -> Result<SubmitReply, Failure> {
         let started = std::time::Instant::now();
         let to_agent = self.recipient(caller, &submit).await?;
-        let request = submit.idempotency.clone();
-        let claim = request.map(|r| claim(caller, &r));
+        let claim = submit.idempotency.as_ref().map(|request| {
+            if submit.key_per_recipient {
+                recipient_claim(caller, request, &to_agent)
+            } else {
+                claim(caller, request)
+            }
+        });
         let intent_id = self.mint_intent_id(&to_agent, claim.as_ref().map(record_slot));
         let span = tracing::Span::current();
         span.record("intent_id", display(intent_id));
         span.record("agent", to_agent.address.as_str());
+        let end_notice = submit.end_notice.clone();
         let command = self.submit_command(caller, submit, to_agent).await?;
+        // Asked for before the intent exists, so that no end is missed.
+        let notice = end_notice.map(|notice| AskedForEnd::ask(self, intent_id, notice));
         let reply = self
             .create_once(intent_id, claim, |claimed| {
                 command::Body::Submit(claimed.fill(command.clone()))
             })
             .await?;
         metrics::histogram!(SUBMIT_DURATION).record(started.elapsed().as_secs_f64());
+        if let (Some(notice), Some(reply::Outcome::Submitted(submitted))) = (notice, &reply.outcome) {
+            notice.settle(caller, &submitted.intent_id, reply.replayed).await;
+        }
         match reply.outcome {
             Some(reply::Outcome::Submitted(submitted)) => Ok(SubmitReply {
                 submitted,
@@ -137,5 +153,36 @@ impl Claimed {
             reserved_at_ms: self.reserved_at_ms,
             ..command
         }
+    }
+}
+
+/// Dotted lower-case segments; `versioned` demands a last one such as `v1`.
+pub(crate) fn is_intent_type(text: &str, versioned: bool) -> bool {
+    let word = |s: &str| {
+        !s.is_empty()
+            && s.bytes()
+                .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
+    };
+    let version = |s: &str| {
+        s.strip_prefix('v')
+            .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+    };
+    text.split('.').all(word) && (!versioned || text.rsplit_once('.').is_some_and(|(_, last)| version(last)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_intent_type;
+
+    #[test]
+    fn intent_types_have_segments_and_a_version() {
+        for good in ["notify.message.v1", "task.v1", "a_b.c1.v12"] {
+            assert!(is_intent_type(good, true), "{good}");
+        }
+        for bad in ["", "task", "v1", "Task.v1", "a..v1", "a.v", "a b.v1", "a.v1.x"] {
+            assert!(!is_intent_type(bad, true), "{bad}");
+        }
+        assert!(is_intent_type("deploy.change", false));
+        assert!(!is_intent_type("deploy change", false));
     }
 }

@@ -4,6 +4,7 @@
 
 mod admin;
 mod auth;
+mod grpc;
 mod intents;
 mod repeats;
 mod streams;

@@ -59,6 +59,14 @@ impl ports::EventFeed for ConsensusPorts {
     fn subscribe(&self, intent_id: IntentId) -> watch::Receiver<u64> {
         self.handle.watch_intent(intent_id)
     }
+
+    fn notify_end(&self, intent_id: IntentId, token: u64, to: &ports::EndSender) {
+        self.handle.notify_end(intent_id, token, to);
+    }
+
+    fn forget_end(&self, intent_id: IntentId, token: u64) {
+        self.handle.forget_end(intent_id, token);
+    }
 }
 
 impl ports::Environment for ConsensusPorts {

@@ -20,6 +20,12 @@ pub fn check(config: &Config) -> Result<(), Failure> {
     if config.data_dir.as_os_str().is_empty() {
         return refuse("data_dir is empty; name a directory this node may write to");
     }
+    let limits = &config.limits;
+    if limits.connections == 0 || limits.streams == 0 || limits.streams_per_connection == 0 {
+        return refuse(
+            "limits.connections, limits.streams and limits.streams_per_connection must be at least 1",
+        );
+    }
     if config.delivery.visibility_timeout_ms < 100 {
         return refuse("delivery.visibility_timeout_ms is below 100; use at least 100 milliseconds");
     }

@@ -98,6 +98,12 @@ pub struct Cluster {
 pub struct Limits {
     /// Requests per minute, key and endpoint; 0 = no limit.
     pub requests_per_minute: u32,
+    /// Connections open at one time; further ones wait.
+    pub connections: usize,
+    /// Event, submit and work streams open at one time; further ones are refused.
+    pub streams: usize,
+    /// Calls under way on one HTTP/2 connection; further ones wait in the client.
+    pub streams_per_connection: u32,
 }
 
 /// When unanswered deliveries are repeated.
@@ -223,6 +229,9 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             requests_per_minute: limits::REQUESTS_PER_MINUTE_DEFAULT,
+            connections: 16_384,
+            streams: 8_192,
+            streams_per_connection: 256,
         }
     }
 }

@@ -3,7 +3,9 @@
 mod bootstrap;
 mod leaders;
 
-use crate::adapters::{ConsensusNetwork, ConsensusPorts, DispatchStreams, HubFeed, HubWork, NodeHealth};
+use crate::adapters::{
+    ConsensusCluster, ConsensusNetwork, ConsensusPorts, DispatchStreams, HubFeed, HubWork, NodeHealth,
+};
 use crate::config::{Config, Tls};
 use crate::exit::{ExitCode, Failure};
 use crate::operator::{self, Operator};
@@ -293,6 +295,7 @@ impl Services {
             work: Arc::new(HubWork::new(work)),
             environment: consensus,
             health: health.clone(),
+            cluster: Arc::new(ConsensusCluster::new(handle.clone())),
             group_map: handle.group_map(),
         };
         let gateway_stop = CancellationToken::new();
@@ -349,6 +352,9 @@ fn gateway_config(config: &Config) -> GatewayConfig {
     GatewayConfig {
         tls,
         requests_per_minute: config.limits.requests_per_minute,
+        connections_max: config.limits.connections,
+        streams_max: config.limits.streams,
+        connection_streams_max: config.limits.streams_per_connection,
         ..GatewayConfig::default()
     }
 }

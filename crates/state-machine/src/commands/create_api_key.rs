@@ -131,6 +131,7 @@ mod tests {
         Some(IdempotencyClaim {
             key_hash: Bytes::from_static(key),
             request_hash: Bytes::from_static(request),
+            in_intent_slot: false,
         })
     }
 

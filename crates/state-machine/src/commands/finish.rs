@@ -39,6 +39,7 @@ mod tests {
             claim: Some(IdempotencyClaim {
                 key_hash: Bytes::from_static(b"key"),
                 request_hash: Bytes::from_static(request),
+                in_intent_slot: false,
             }),
             intent_id: intent_id(&agent("worker"), n).to_bytes(),
         })

@@ -1,5 +1,6 @@
 //! `ResolveIntent`: a caller ends an intent.
 
+use crate::controls;
 use crate::idempotency;
 use crate::lifecycle;
 use crate::transaction::{Outcome, Transaction, invalid};
@@ -16,6 +17,8 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &ResolveIntent) -> Ou
     }
     let claim = command.idempotency.as_ref();
     idempotency::once(tx, id.slot(), claim, &Bytes::new(), |tx| {
+        lifecycle::require_open(&intent)?;
+        controls::require_generation(&intent, command.expected_policy_generation)?;
         let details = EventDetails {
             result: command.result.clone(),
             error: command.error.clone(),
@@ -66,6 +69,7 @@ mod tests {
         first.idempotency = Some(IdempotencyClaim {
             key_hash: Bytes::from_static(b"key"),
             request_hash: Bytes::from_static(b"body"),
+            in_intent_slot: false,
         });
         let answer = transition(replica.run(Body::Resolve(first.clone()))).unwrap();
         assert_eq!(answer.event.as_ref().unwrap().seq, 4);

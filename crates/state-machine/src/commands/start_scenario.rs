@@ -25,27 +25,33 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &StartScenario) -> Ou
     require_agent(parent.to_agent.as_ref(), "to_agent")?;
     validate(compiled)?;
     let claim = parent.idempotency.as_ref();
-    idempotency::once(tx, submit::claim_slot(parent), claim, &parent.intent_id, |tx| {
-        if let Some(existing) = intents::intent(&*tx.tables, id)? {
-            return started_before(existing, &submit::new_intent(parent), compiled);
-        }
-        submit::require_fresh_reservation(tx, parent)?;
-        let intent = Intent {
-            scenario_parent: true,
-            scenario_id: compiled.scenario_id.clone(),
-            compile_id: compiled.compile_id.clone(),
-            ..submit::new_intent(parent)
-        };
-        let mut intent = lifecycle::create(tx, intent, parent.payload.as_ref())?;
-        let mut progress = Scenario {
-            steps: vec![StepState::default(); compiled.steps.len()],
-            current: compiled.entry,
-            last_succeeded: 0,
-            compiled: Some(compiled.clone()),
-        };
-        scenario::run_from(tx, &mut intent, &mut progress, compiled.entry)?;
-        Ok(started(intent))
-    })
+    idempotency::once(
+        tx,
+        submit::claim_slot(parent, id),
+        claim,
+        &parent.intent_id,
+        |tx| {
+            if let Some(existing) = intents::intent(&*tx.tables, id)? {
+                return started_before(existing, &submit::new_intent(parent), compiled);
+            }
+            submit::require_fresh_reservation(tx, parent)?;
+            let intent = Intent {
+                scenario_parent: true,
+                scenario_id: compiled.scenario_id.clone(),
+                compile_id: compiled.compile_id.clone(),
+                ..submit::new_intent(parent)
+            };
+            let mut intent = lifecycle::create(tx, intent, parent.payload.as_ref())?;
+            let mut progress = Scenario {
+                steps: vec![StepState::default(); compiled.steps.len()],
+                current: compiled.entry,
+                last_succeeded: 0,
+                compiled: Some(compiled.clone()),
+            };
+            scenario::run_from(tx, &mut intent, &mut progress, compiled.entry)?;
+            Ok(started(intent))
+        },
+    )
 }
 
 fn started(intent: Intent) -> baton_protocol::proto::internal::Reply {
@@ -342,6 +348,7 @@ mod tests {
                     idempotency: Some(IdempotencyClaim {
                         key_hash: Bytes::from_static(b"key"),
                         request_hash: Bytes::from_static(b"body"),
+                        in_intent_slot: false,
                     }),
                     ..submit("one", 0)
                 }),

@@ -17,7 +17,7 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &SubmitIntent) -> Out
             "intent id carries another slot than its to_agent; mint it for that slot",
         ));
     }
-    let slot = claim_slot(command);
+    let slot = claim_slot(command, id);
     idempotency::once(tx, slot, command.idempotency.as_ref(), &command.intent_id, |tx| {
         if let Some(existing) = intents::intent(&*tx.tables, id)? {
             return submitted_before(&existing, command);
@@ -29,9 +29,11 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &SubmitIntent) -> Out
 }
 
 /// The slot of the claim's record, also when there is none.
-pub(crate) fn claim_slot(command: &SubmitIntent) -> Slot {
-    let hash = command.idempotency.as_ref().map(|c| c.key_hash.as_ref());
-    Slot::of_hash(hash.unwrap_or_default())
+pub(crate) fn claim_slot(command: &SubmitIntent, id: IntentId) -> Slot {
+    match &command.idempotency {
+        Some(claim) if !claim.in_intent_slot => Slot::of_hash(&claim.key_hash),
+        Some(_) | None => id.slot(),
+    }
 }
 
 /// The id of the intent to be, checked to belong here.
@@ -135,6 +137,7 @@ mod tests {
         Some(IdempotencyClaim {
             key_hash: Bytes::from_static(key),
             request_hash: Bytes::from_static(request),
+            in_intent_slot: false,
         })
     }
 
@@ -208,6 +211,33 @@ mod tests {
         let conflict = replica.run(Body::Submit(other));
         assert_eq!(refusal(&conflict), Some(ErrorCode::IdempotencyConflict));
         assert_eq!(replica.hash(), before, "a refusal leaves nothing behind");
+    }
+
+    #[test]
+    fn a_key_per_recipient_lives_beside_the_intent() {
+        let mut replica = Replica::new(1, 1);
+        // A hash of another slot: the record must not go there.
+        let beside = |request| {
+            claim(b"\xff\xf0 key", request).map(|c| IdempotencyClaim {
+                in_intent_slot: true,
+                ..c
+            })
+        };
+        let mut first = submit("worker", 1);
+        first.idempotency = beside(b"body");
+        let answer = replica.run(Body::Submit(first));
+        let id = intent_id(&agent("worker"), 1);
+        let here = crate::keys::idempotency(id.slot(), b"\xff\xf0 key");
+        assert!(replica.tables.rows().any(|(key, _)| key == here));
+        let mut again = submit("worker", 2);
+        again.idempotency = beside(b"body");
+        let replay = replica.run(Body::Submit(again));
+        assert!(replay.replayed);
+        assert_eq!(replay.outcome, answer.outcome);
+        let mut other = submit("worker", 3);
+        other.idempotency = beside(b"other body");
+        let refused = replica.run(Body::Submit(other));
+        assert_eq!(refusal(&refused), Some(ErrorCode::IdempotencyConflict));
     }
 
     #[test]

@@ -116,6 +116,7 @@ impl World {
         draw.one_in(3).then(|| IdempotencyClaim {
             key_hash: Bytes::copy_from_slice(&[draw.below(6) as u8; 8]),
             request_hash: Bytes::copy_from_slice(&[draw.below(2) as u8]),
+            in_intent_slot: draw.one_in(2),
         })
     }
 
@@ -193,6 +194,7 @@ impl World {
             reason: "because".into(),
             error: None,
             intent_id: intent_id.clone(),
+            expected_policy_generation: draw.one_in(4).then(|| draw.below(2)),
         };
         (self.home(&intent_id, draw), Body::Resolve(command))
     }

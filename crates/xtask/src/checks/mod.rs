@@ -5,6 +5,7 @@ mod cargo;
 mod dependencies;
 mod licence;
 mod metadata;
+mod proto;
 mod python;
 mod tidy;
 
@@ -51,6 +52,7 @@ pub(crate) const ALL: &[Check] = &[
         "known vulnerabilities of dependencies",
         dependencies::advisories,
     ),
+    check("proto", "lint of the client API", proto::lint),
     check("clippy", "lints, warnings are errors", cargo::clippy),
     check("docs", "API documentation, warnings are errors", cargo::docs),
     check(

@@ -11,8 +11,8 @@ use axum::body::Body;
 use axum::http::HeaderValue;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::Response;
+use baton_protocol::ServiceError;
 use baton_protocol::limits::{WAIT_SECONDS_DEFAULT, WAIT_SECONDS_MAX};
-use baton_protocol::{ErrorCode, ServiceError};
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep_until};
@@ -67,12 +67,7 @@ impl Segment {
         call: &Call,
         kind: &'static str,
     ) -> Result<(Self, mpsc::Receiver<Bytes>), ServiceError> {
-        let permit = Arc::clone(&app.streams).try_acquire_owned().map_err(|_| {
-            ServiceError::new(
-                ErrorCode::Unavailable,
-                "too many open streams on this node; try another one",
-            )
-        })?;
+        let permit = app.stream_permit()?;
         let wait = wait(call)?.unwrap_or(Duration::from_secs(WAIT_SECONDS_DEFAULT));
         let (frames, receiver) = mpsc::channel(FRAMES_QUEUED_MAX);
         let now = Instant::now();

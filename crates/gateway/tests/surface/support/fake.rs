@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use baton_gateway::Ports;
-use baton_gateway::ports::{AgentFeed, Check, Environment, EventFeed, Health, Proposer, Reader};
+use baton_gateway::ports::{AgentFeed, Check, EndSender, Environment, EventFeed, Health, Proposer, Reader};
 use baton_protocol::address::{canonical, slot_of};
 use baton_protocol::proto::internal::{
     AcknowledgeOutbox, AgentRef, ApiKey, BootstrapCluster, ClusterRecord, DeliverMessage, KeyKind,
@@ -28,7 +28,7 @@ pub const WORKSPACE_ID: &str = "22222222-2222-4222-8222-222222222222";
 pub const OTHER_ORG_ID: &str = "33333333-3333-4333-8333-333333333333";
 pub const OTHER_WORKSPACE_ID: &str = "44444444-4444-4444-8444-444444444444";
 
-const SHARD_GROUPS: u32 = 4;
+pub(super) const SHARD_GROUPS: u32 = 4;
 
 /// A cluster of one node.
 #[derive(Clone)]
@@ -39,6 +39,7 @@ struct Inner {
     started: Instant,
     changed: watch::Sender<u64>,
     events: Mutex<HashMap<IntentId, watch::Sender<u64>>>,
+    ends: Mutex<HashMap<IntentId, Vec<(u64, EndSender)>>>,
     pub picked_up: Mutex<Vec<(IntentId, String)>>,
     pub stale: Mutex<bool>,
     live_nodes: Mutex<usize>,
@@ -55,6 +56,7 @@ impl FakeNode {
             started: Instant::now(),
             changed: watch::channel(0).0,
             events: Mutex::default(),
+            ends: Mutex::default(),
             picked_up: Mutex::default(),
             stale: Mutex::new(false),
             live_nodes: Mutex::new(1),
@@ -70,6 +72,7 @@ impl FakeNode {
             work: Arc::new(self.clone()),
             environment: Arc::new(self.clone()),
             health: Arc::new(self.clone()),
+            cluster: Arc::new(self.clone()),
             group_map: GroupMap::new(SHARD_GROUPS).unwrap(),
         }
     }
@@ -128,7 +131,14 @@ impl FakeNode {
         replica.now_ms = self.now_ms();
         let reply = replica.run(body);
         let events = self.0.events.lock().unwrap();
+        let mut ends = self.0.ends.lock().unwrap();
         for event in &replica.last.events {
+            let asked = IntentId::from_slice(&event.intent_id)
+                .filter(|_| event.status().is_terminal())
+                .and_then(|id| ends.remove(&id));
+            for (token, to) in asked.unwrap_or_default() {
+                let _ = to.send((token, event.clone()));
+            }
             if let Some(feed) = IntentId::from_slice(&event.intent_id).and_then(|id| events.get(&id)) {
                 feed.send_modify(|n| *n += 1);
             }
@@ -199,6 +209,17 @@ impl EventFeed for FakeNode {
             .entry(intent_id)
             .or_insert_with(|| watch::channel(0).0)
             .subscribe()
+    }
+
+    fn notify_end(&self, intent_id: IntentId, token: u64, to: &EndSender) {
+        let mut ends = self.0.ends.lock().unwrap();
+        ends.entry(intent_id).or_default().push((token, to.clone()));
+    }
+
+    fn forget_end(&self, intent_id: IntentId, token: u64) {
+        if let Some(asked) = self.0.ends.lock().unwrap().get_mut(&intent_id) {
+            asked.retain(|(mine, _)| *mine != token);
+        }
     }
 }
 

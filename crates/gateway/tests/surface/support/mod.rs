@@ -2,6 +2,7 @@
 #![allow(unreachable_pub, reason = "shared by the test modules")]
 
 mod fake;
+mod fake_cluster;
 mod work;
 
 use std::time::Duration;

@@ -7,19 +7,31 @@ use tracing::Span;
 const TRACE_PARENT: &str = "traceparent";
 
 /// A well-formed W3C `traceparent`.
-pub(super) fn trace_parent(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn trace_parent(headers: &HeaderMap) -> Option<&str> {
     let text = headers.get(TRACE_PARENT)?.to_str().ok()?.trim();
     trace::parse(text).map(|_| text)
 }
 
 /// The span of one request, below the caller's when the request names it.
-pub(super) fn request_span(method: &Method, headers: &HeaderMap) -> Span {
+pub(crate) fn request_span(method: &Method, headers: &HeaderMap) -> Span {
     let span = tracing::debug_span!(
         "http.request",
         otel.kind = "server",
         method = %method,
         endpoint = tracing::field::Empty,
         status = tracing::field::Empty
+    );
+    trace::caused_by(&span, trace_parent(headers));
+    span
+}
+
+/// The span of one gRPC call, below the caller's when its metadata names it.
+pub(crate) fn grpc_span(method: &'static str, headers: &HeaderMap) -> Span {
+    let span = tracing::debug_span!(
+        "grpc.request",
+        otel.kind = "server",
+        method,
+        code = tracing::field::Empty
     );
     trace::caused_by(&span, trace_parent(headers));
     span
