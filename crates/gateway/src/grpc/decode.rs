@@ -57,7 +57,7 @@ pub(super) fn intent_id(text: &str) -> Result<IntentId, ServiceError> {
     })
 }
 
-fn payload(given: v1::Payload, field: &'static str) -> Result<Payload, ServiceError> {
+pub(super) fn payload(given: v1::Payload, field: &'static str) -> Result<Payload, ServiceError> {
     if given.data.len() > BODY_BYTES_MAX {
         let message = format!("{field} is larger than {BODY_BYTES_MAX} bytes");
         return Err(ServiceError::new(ErrorCode::PayloadTooLarge, message).in_field(field));
