@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
+import tomllib
 from pathlib import Path
 from typing import Callable
 
@@ -55,13 +56,25 @@ def environment(**extra: str) -> dict[str, str]:
 class Cluster:
     """`baton dev` and its nodes. Nodes are numbered from 1, as in its directory."""
 
-    def __init__(self, name: str, *, nodes: int = 3, restart: bool = False, visibility_ms: int = 2_000) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        nodes: int = 3,
+        restart: bool = False,
+        visibility_ms: int = 2_000,
+        **settings: object,
+    ) -> None:
+        """`settings` are settings of the nodes, as environment variables without their prefix."""
         self.directory = scratch(name)
         self.data = self.directory / "data"
         self.log = self.directory / "dev.log"
         self.count = nodes
         self._restart = restart
-        self._environment = environment(BATON_DELIVERY_VISIBILITY_TIMEOUT_MS=str(visibility_ms))
+        self._environment = environment(
+            BATON_DELIVERY_VISIBILITY_TIMEOUT_MS=str(visibility_ms),
+            **{f"BATON_{name.upper()}": str(value) for name, value in settings.items()},
+        )
         self._process: subprocess.Popen[bytes] | None = None
         self.client_env: dict[str, str] = {}
 
@@ -111,6 +124,18 @@ class Cluster:
     def workspace_id(self) -> str:
         return self.client_env["AXME_WORKSPACE_ID"]
 
+    def node_log(self, node: int) -> str:
+        return (self.data / f"node-{node}" / "log").read_text(errors="replace")
+
+    def operator(self, node: int, page: str) -> httpx.Response:
+        """A page of a node's operator port."""
+        config = tomllib.loads((self.data / f"node-{node}" / "config.toml").read_text())
+        return httpx.get(f"http://{config['operator']['listen']}/{page}", timeout=5.0)
+
+    def ended(self) -> int | None:
+        """Status of `baton dev` itself, once it has ended."""
+        return None if self._process is None else self._process.poll()
+
     def node_pid(self, node: int) -> int:
         return int((self.data / f"node-{node}" / "pid").read_text().strip())
 
@@ -138,6 +163,12 @@ class Cluster:
     def log_tail(self, lines: int = 40) -> str:
         text = self.log.read_text(errors="replace") if self.log.exists() else ""
         return "\n".join(text.splitlines()[-lines:])
+
+    def interrupt(self) -> int:
+        """Ctrl-C; the status with which it ends."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGINT)
+        return self._process.wait(STOP_SECONDS)
 
     def stop(self) -> None:
         """Ctrl-C, then insistence, only toward processes that this object started."""

@@ -5,7 +5,7 @@ use crate::directory::CLUSTER_SIZE_MAX;
 use crate::peer::{NodeAddress, PeerTls, TonicTransport, Transport};
 use baton_protocol::proto::internal as pb;
 use baton_protocol::slot::SHARD_GROUPS_DEFAULT;
-use baton_raft_storage::{LogOptions, NodeStamp};
+use baton_raft_storage::{DiskSpace, LogOptions, MountedDisk, NodeStamp};
 use baton_state_machine::Settings;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,6 +15,8 @@ use std::time::Duration;
 pub const CLOCK_SKEW_MAX_MS: u64 = 500;
 /// Default of [`ConsensusConfig::snapshot_log_bytes_min`].
 pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 64 << 20;
+/// Default of [`ConsensusConfig::disk_free_min_bytes`].
+pub const DISK_FREE_MIN_BYTES: u64 = 512 << 20;
 /// Smallest heartbeat interval that leaves room for a slow tick.
 pub const HEARTBEAT_MIN_MS: u64 = 100;
 
@@ -79,7 +81,7 @@ impl RaftTiming {
     }
 }
 
-/// Everything a node needs. Clock, randomness, transport and handlers are injected.
+/// Everything a node needs. Clock, randomness, transport, free space and handlers are injected.
 #[derive(Clone)]
 pub struct ConsensusConfig {
     pub data_dir: PathBuf,
@@ -106,6 +108,9 @@ pub struct ConsensusConfig {
     pub snapshot_log_bytes_min: u64,
     /// Trust the log although opening cut its torn end. Only for a cluster that lost power as a whole.
     pub trust_cut_log: bool,
+    /// Free bytes on the disk of `data_dir` below which this node has no room for more writes; 0 = never.
+    pub disk_free_min_bytes: u64,
+    pub disk: Arc<dyn DiskSpace>,
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<dyn Entropy>,
     pub transport: Arc<dyn Transport>,
@@ -138,6 +143,8 @@ impl ConsensusConfig {
         fatal: FatalHandler,
     ) -> std::io::Result<Self> {
         Ok(Self {
+            disk_free_min_bytes: DISK_FREE_MIN_BYTES,
+            disk: Arc::new(MountedDisk::new(data_dir.clone())),
             data_dir,
             name: format!("node-{ordinal}"),
             peers,

@@ -5,6 +5,7 @@ use crate::clock::random_origin;
 use crate::cluster_time::ClusterTime;
 use crate::config::ConsensusConfig;
 use crate::directory::Directory;
+use crate::disk_watch::DiskWatch;
 use crate::group::Group;
 use crate::meta_freshness::MetaFreshness;
 use crate::network::Links;
@@ -38,6 +39,7 @@ pub(crate) struct Core {
     pub(crate) groups: BTreeMap<GroupId, Arc<Group>>,
     pub(crate) hub: Arc<ApplyHub>,
     pub(crate) meta: MetaFreshness,
+    pub(crate) disk: Arc<DiskWatch>,
     pub(crate) stream_handler: RwLock<Option<Arc<dyn StreamHandler>>>,
     /// Peers that answered the last time exchange, and whether they may lead.
     heard: Mutex<HashMap<u64, bool>>,
@@ -65,9 +67,15 @@ impl Core {
         engine: LogEngine,
         stop: mpsc::Sender<Stop>,
     ) -> Self {
+        let disk = DiskWatch::new(
+            links.directory.node_id,
+            config.disk.clone(),
+            config.disk_free_min_bytes,
+        );
         Self {
             engine,
             origin: random_origin(config.entropy.as_ref()),
+            disk: Arc::new(disk),
             config,
             directory: links.directory.clone(),
             time,
@@ -113,6 +121,21 @@ impl Core {
     /// Whether this node may be or become a leader.
     pub(crate) fn may_lead(&self) -> bool {
         self.time.may_lead() && !self.is_stopping()
+    }
+
+    /// Whether others should hand their groups to this node. With a low disk it may lead, for want of a better one.
+    pub(crate) fn may_take_over(&self) -> bool {
+        self.may_lead() && !self.disk.is_low()
+    }
+
+    /// Refuses commands that a majority of the group's voters have no room for.
+    pub(crate) fn admit(&self, group: &Group) -> Result<(), ServiceError> {
+        if !self.disk.any_low() {
+            return Ok(());
+        }
+        let nodes = group.raft.voter_ids();
+        self.disk
+            .admit(nodes.filter_map(|replica| self.directory.node_of(group.id, replica)))
     }
 
     /// What a peer said about leading; `None` when it did not answer.

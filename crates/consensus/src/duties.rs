@@ -1,5 +1,5 @@
-//! What a running node does by itself: exchanges time, keeps meta fresh, spreads leaders, takes snapshots, watches
-//! its groups.
+//! What a running node does by itself: exchanges time, watches its disk, keeps meta fresh, spreads leaders, takes
+//! snapshots, watches its groups.
 
 use crate::core::Core;
 use crate::group::Group;
@@ -19,6 +19,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 const TIME_EXCHANGE_INTERVAL: Duration = Duration::from_millis(500);
 const TIME_EXCHANGE_TIMEOUT: Duration = Duration::from_millis(500);
+const DISK_SAMPLE_INTERVAL: Duration = Duration::from_millis(500);
 const BALANCE_INTERVAL: Duration = Duration::from_secs(3);
 /// Transfers started per round: a whole node's groups must not all move at once.
 const TRANSFERS_PER_ROUND: usize = 4;
@@ -48,6 +49,7 @@ pub(crate) fn start(core: &Arc<Core>) {
         tokio::spawn(exchange_time(core.clone(), peer));
     }
     tokio::spawn(steer_time(core.clone()));
+    tokio::spawn(watch_disk(core.clone()));
     tokio::spawn(confirm_meta(core.clone()));
     tokio::spawn(balance(core.clone()));
     tokio::spawn(snapshots(core.clone()));
@@ -64,7 +66,8 @@ async fn exchange_time(core: Arc<Core>, peer: u64) {
         let clock = core.time.clock();
         let own = pb::TimeExchange {
             wall_ms: clock.wall_ms(),
-            may_lead: core.may_lead(),
+            may_lead: core.may_take_over(),
+            disk_low: core.disk.is_low(),
         };
         let sent = clock.monotonic();
         let reply = core
@@ -76,6 +79,7 @@ async fn exchange_time(core: Arc<Core>, peer: u64) {
                 core.time
                     .observe_peer(peer, time.wall_ms, clock.monotonic().saturating_sub(sent));
                 core.note_peer(peer, Some(time.may_lead));
+                core.disk.note(peer, time.disk_low);
             }
             Err(_) => core.note_peer(peer, None),
         }
@@ -102,6 +106,20 @@ async fn steer_time(core: Arc<Core>) {
         if !may_lead && core.time.synced() && !core.is_stopping() {
             for group in led(&core) {
                 start_transfer(&core, &group, None).await;
+            }
+        }
+    }
+}
+
+/// Keeps the estimate of free space, and gives groups away while there is too little.
+async fn watch_disk(core: Arc<Core>) {
+    let mut ticks = ticks(DISK_SAMPLE_INTERVAL);
+    loop {
+        ticks.tick().await;
+        core.disk.sample();
+        if core.disk.is_low() && !core.is_stopping() {
+            for group in led(&core).iter().take(TRANSFERS_PER_ROUND) {
+                start_transfer(&core, group, None).await;
             }
         }
     }
@@ -257,16 +275,21 @@ async fn start_transfer(core: &Core, group: &Group, to: Option<u64>) -> bool {
     let metrics = group.raft.metrics().borrow_watched().clone();
     let last = metrics.last_log_index.unwrap_or(0);
     let replication = metrics.replication.unwrap_or_default();
+    let replicas = (replication.len() as u64).max(1);
     let target = replication
         .iter()
         .filter_map(|(replica, matched)| {
             let node = core.directory.node_of(group.id, *replica)?;
             let matched = matched.as_ref().map_or(0, |id| id.index);
             let eligible = core.peer_may_lead(node) && matched + TRANSFER_LAG_MAX >= last;
-            (eligible && to.is_none_or(|to| to == node)).then_some((matched, *replica))
+            // Of equals another one for every other group, so that no node gets them all.
+            let turn = node.wrapping_add(u64::from(group.id.0)) % replicas;
+            (eligible && to.is_none_or(|to| to == node)).then_some((matched, turn, *replica))
         })
         .max();
-    let Some((_, replica)) = target else { return false };
+    let Some((_, _, replica)) = target else {
+        return false;
+    };
     tracing::info!(group_id = %group.id, to_replica = replica, "transferring leadership");
     group.raft.trigger().transfer_leader(replica).await.is_ok()
 }
@@ -277,19 +300,25 @@ pub(crate) async fn hand_over(core: &Core) {
     let own = core.directory.node_id;
     let all = async {
         loop {
-            let mut moving = Vec::new();
-            for group in led(core) {
-                if start_transfer(core, &group, None).await {
-                    moving.push(group);
+            let mut any = false;
+            // A few at a time: elections of all groups at once would slow each other down, and a group whose turn has
+            // not come still answers.
+            for batch in led(core).chunks(TRANSFERS_PER_ROUND) {
+                let mut moving = Vec::new();
+                for group in batch {
+                    if start_transfer(core, group, None).await {
+                        moving.push(group);
+                    }
+                }
+                any |= !moving.is_empty();
+                for group in moving {
+                    let mut leadership = group.leadership.clone();
+                    let moved = leadership.wait_for(|lead| lead.leader_node.is_some_and(|node| node != own));
+                    let _ = tokio::time::timeout(TRANSFER_TIMEOUT / 4, moved).await;
                 }
             }
-            if moving.is_empty() {
+            if !any {
                 return;
-            }
-            for group in moving {
-                let mut leadership = group.leadership.clone();
-                let moved = leadership.wait_for(|lead| lead.leader_node.is_some_and(|node| node != own));
-                let _ = tokio::time::timeout(TRANSFER_TIMEOUT / 4, moved).await;
             }
         }
     };

@@ -5,6 +5,7 @@ mod receive;
 use crate::bootstrap::Adoption;
 use crate::codec::{self, Malformed};
 use crate::core::Core;
+use crate::disk_watch::DiskWatch;
 use crate::group::Group;
 use crate::metrics;
 use crate::peer::{
@@ -16,9 +17,10 @@ use crate::reads::ReadError;
 use async_trait::async_trait;
 use baton_protocol::proto::internal as pb;
 use baton_protocol::{ErrorCode, GroupId, META_GROUP, Route, ServiceError};
-use baton_raft_storage::NodeStamp;
 use baton_raft_storage::codec::log_id_to_pb;
+use baton_raft_storage::{NodeStamp, TypeConfig};
 use futures::StreamExt;
+use openraft::raft::AppendEntriesRequest;
 use pb::peer_failure::Kind;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -140,12 +142,13 @@ impl PeerService for Endpoint {
             let wall_ms = core.time.clock().wall_ms();
             return Ok(ReplyBody::Time(pb::TimeExchange {
                 wall_ms,
-                may_lead: core.may_lead(),
+                may_lead: core.may_take_over(),
+                disk_low: core.disk.is_low(),
             }));
         }
         let (core, group) = self.group(header)?;
         match body {
-            CallBody::Append(frame) => append_one(group, frame).await,
+            CallBody::Append(frame) => append_one(core, group, frame).await,
             CallBody::Vote(frame) => vote(core, group, &frame, false).await,
             CallBody::PreVote(frame) => vote(core, group, &frame, true).await,
             CallBody::Transfer(frame) => {
@@ -183,11 +186,19 @@ impl PeerService for Endpoint {
     }
 
     async fn append(&self, header: pb::PeerHeader, input: AppendInput) -> Result<AppendOutput, PeerError> {
-        let (_, group) = self.group(&header)?;
+        let (core, group) = self.group(&header)?;
+        if core.disk.reserve_used() {
+            // Said at once, so that the leader pauses instead of opening one stream after the other.
+            return Err(no_room());
+        }
+        let disk = core.disk.clone();
         // A frame that cannot be read ends the stream; the leader starts another.
         let requests = input
             .map(codec::append_from_pb)
-            .take_while(|request| futures::future::ready(request.is_ok()))
+            .take_while(move |request| {
+                let taken = request.as_ref().is_ok_and(|request| has_room(&disk, request));
+                futures::future::ready(taken)
+            })
             .filter_map(|request| futures::future::ready(request.ok()));
         let answers = group.raft.stream_append(requests);
         Ok(answers
@@ -200,7 +211,10 @@ impl PeerService for Endpoint {
         header: pb::PeerHeader,
         chunks: SnapshotInput,
     ) -> Result<pb::PeerSnapshotReply, PeerError> {
-        let (_, group) = self.group(&header)?;
+        let (core, group) = self.group(&header)?;
+        if core.disk.reserve_used() {
+            return Err(no_room());
+        }
         receive::snapshot(group, chunks).await
     }
 
@@ -266,8 +280,20 @@ impl PeerService for Endpoint {
     }
 }
 
-async fn append_one(group: &Group, frame: pb::PeerAppend) -> Result<ReplyBody, PeerError> {
+/// Whether this node can store what a leader sends. Heartbeats and announcements always fit.
+fn has_room(disk: &DiskWatch, request: &AppendEntriesRequest<TypeConfig>) -> bool {
+    request.entries.is_empty() || !disk.reserve_used()
+}
+
+fn no_room() -> PeerError {
+    PeerError::failed(Kind::Unavailable, "no room on this node's disk")
+}
+
+async fn append_one(core: &Core, group: &Group, frame: pb::PeerAppend) -> Result<ReplyBody, PeerError> {
     let request = codec::append_from_pb(frame).map_err(malformed)?;
+    if !has_room(&core.disk, &request) {
+        return Err(no_room());
+    }
     let prev = request.prev_log_id;
     let last = request.entries.last().map(|entry| entry.log_id).or(prev);
     let response = group.raft.append_entries(request).await.map_err(stopped)?;

@@ -269,6 +269,13 @@ impl ConsensusHandle {
         Box::pin(self.core.transfer_leader(group, to_node)).await
     }
 
+    /// Hands leadership of every led group over; from here on this node takes none back. It goes on answering, so that
+    /// whoever asks it meanwhile is forwarded to the new leaders. The first half of [`Self::shutdown`].
+    pub async fn hand_over(&self) {
+        self.core.set_stopping();
+        Box::pin(crate::duties::hand_over(&self.core)).await;
+    }
+
     /// Hands leadership of every led group over, stops all groups, marks the tables clean. Returns when done.
     pub async fn shutdown(&self) {
         self.stop(Stop::Graceful).await;

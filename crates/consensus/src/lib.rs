@@ -8,8 +8,9 @@
 //! - Every stream and frame names cluster, sender and receiver (node and replica); a mismatch is refused before
 //!   Raft sees anything of it. A wiped data directory is a new node.
 //! - Log time follows the median of the voters' wall clocks; a node whose clock is far off does not lead.
+//! - Writes are refused, reads are not, while no majority of a group has room on its disks.
 //! - Raft, links and proposers of a node live on one thread; every queue is bounded.
-//! - Clock, randomness and transport are injected.
+//! - Clock, randomness, transport and free disk space are injected.
 //!
 //! Must not depend on delivery, gateway or server.
 
@@ -21,6 +22,7 @@ mod codec;
 pub mod config;
 mod core;
 mod directory;
+mod disk_watch;
 mod duties;
 mod end_notices;
 mod endpoint;

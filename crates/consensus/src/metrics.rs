@@ -25,6 +25,10 @@ pub const HAS_LEADER: &str = "baton.raft.has_leader";
 pub const CLOCK_SKEW: &str = "baton.clock.skew";
 /// 1 while this node's clock keeps it from leading.
 pub const CLOCK_ALARM: &str = "baton.clock.alarm";
+/// Bytes that may still be written to the disk of the data directory.
+pub const DISK_FREE_BYTES: &str = "baton.disk.free.size";
+/// 1 while the disk of the data directory has no room for more writes.
+pub const DISK_LOW: &str = "baton.disk.low";
 /// Frames and streams refused for a wrong cluster, node or replica ({refusal}).
 pub const IDENTITY_REFUSED: &str = "baton.peer.identity_refused";
 /// Messages of all groups' replication streams ({message}).
@@ -57,6 +61,16 @@ pub fn describe() {
         CLOCK_ALARM,
         Unit::Count,
         "1 while the clock keeps this node from leading"
+    );
+    describe_gauge!(
+        DISK_FREE_BYTES,
+        Unit::Bytes,
+        "free on the disk of the data directory"
+    );
+    describe_gauge!(
+        DISK_LOW,
+        Unit::Count,
+        "1 while the disk of the data directory has no room for more writes"
     );
     describe_counter!(
         IDENTITY_REFUSED,
@@ -123,6 +137,12 @@ pub(crate) fn clock_skew(skew_ms: i64) {
 
 pub(crate) fn clock_alarm(on: bool) {
     gauge!(CLOCK_ALARM).set(if on { 1.0 } else { 0.0 });
+}
+
+pub(crate) fn disk(free_bytes: u64, low: bool) {
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+    gauge!(DISK_FREE_BYTES).set(free_bytes as f64);
+    gauge!(DISK_LOW).set(if low { 1.0 } else { 0.0 });
 }
 
 pub(crate) fn identity_refused() {

@@ -109,6 +109,7 @@ impl Core {
         if !group.lead().am_leader {
             return Err(not_leader());
         }
+        self.admit(group)?;
         let deadline = Instant::now() + PROPOSE_TIMEOUT;
         let (command, _waiting) = self.mint(group, body, deadline).await?;
         let unknown =
@@ -162,6 +163,7 @@ impl Core {
         let until = deadline.min(Instant::now() + ATTEMPT_TIMEOUT);
         let submit = async {
             if node == self.directory.node_id {
+                self.admit(group)?;
                 group.proposer.submit(command).await
             } else {
                 self.forward(group.id, node, command, until).await
@@ -227,6 +229,7 @@ impl Core {
             )
             .into());
         }
+        self.admit(group)?;
         tokio::time::timeout(PROPOSE_TIMEOUT, group.proposer.submit(command))
             .await
             .unwrap_or_else(|_| Err(ProposeError::Unknown("no majority answered in time".into())))

@@ -23,6 +23,10 @@ pub struct NodeStatus {
     pub meta_fresh: bool,
     /// Every node of the cluster, this one included.
     pub nodes: Vec<PeerStatus>,
+    /// Its disk has no room for more writes.
+    pub disk_low: bool,
+    /// Its disk has no room at all, and writes go on at other nodes without its replicas.
+    pub left_behind: bool,
     pub groups: Vec<GroupStatus>,
 }
 
@@ -84,6 +88,8 @@ pub(crate) fn node_status(core: &Core) -> NodeStatus {
                 clock_offset_ms: core.time.offset_of(*node).unwrap_or(0),
             })
             .collect(),
+        disk_low: core.disk.is_low(),
+        left_behind: core.disk.left_behind(core.directory.members.len()),
         groups: core
             .groups
             .values()

@@ -6,7 +6,7 @@ mod common;
 
 use baton_protocol::proto::internal as pb;
 use baton_protocol::{GroupId, IntentId, Route};
-use common::{Cluster, query, submit_at};
+use common::{Cluster, generation, get, increment, start_again, submit_at};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -24,31 +24,6 @@ struct Counter {
     tried: AtomicU64,
     /// Largest generation that an answer named.
     seen: AtomicU64,
-}
-
-fn increment(counter: &Counter) -> pb::command::Body {
-    pb::command::Body::Controls(pb::UpdateControls {
-        intent_id: counter.id.to_bytes(),
-        patch: vec![pb::Member {
-            key: "n".into(),
-            value: bytes::Bytes::from_static(b"1"),
-        }],
-        ..Default::default()
-    })
-}
-
-fn generation(view: Option<pb::query_reply::Outcome>) -> u64 {
-    match view {
-        Some(pb::query_reply::Outcome::Intent(view)) => view.intent.unwrap().policy_generation,
-        other => panic!("intent is lost: {other:?}"),
-    }
-}
-
-fn get(id: IntentId) -> pb::Query {
-    query(pb::query::Body::GetIntent(pb::GetIntent {
-        intent_id: id.to_bytes(),
-        with_payload: false,
-    }))
 }
 
 /// One writer per counter through changing nodes; every few writes a linearizable read elsewhere.
@@ -83,7 +58,7 @@ async fn write(
         counter.tried.fetch_add(1, Ordering::AcqRel);
         // A node that stops takes its unanswered calls with it.
         let done = tokio::select! {
-            done = node.propose(counter.route, increment(counter)) => done,
+            done = node.propose(counter.route, increment(counter.id)) => done,
             _ = nodes.changed() => continue,
         };
         match done.map(|reply| reply.outcome) {
@@ -191,21 +166,10 @@ async fn restart_stopped(cluster: &mut Cluster) {
         .iter()
         .enumerate()
         .filter(|(_, m)| m.handle.is_none())
-        .map(|(o, m)| {
-            let start = async || loop {
-                match baton_consensus::Node::start(m.config.clone()).await {
-                    // A writer's handle still keeps the old log open.
-                    Err(error) if error.to_string().contains("lock file") => {
-                        tokio::time::sleep(Duration::from_millis(20)).await;
-                    }
-                    started => return started,
-                }
-            };
-            async move { (o, tokio::time::timeout(common::PATIENCE, start()).await) }
-        });
+        .map(|(o, m)| async move { (o, start_again(m.config.clone()).await) });
     let started: Vec<_> = futures::future::join_all(starts).await;
     for (ordinal, handle) in started {
-        cluster.members[ordinal].handle = Some(handle.expect("restart").unwrap());
+        cluster.members[ordinal].handle = Some(handle);
     }
 }
 

@@ -35,6 +35,7 @@ pub enum ErrorCode {
     QuotaExceeded = 4002,
     QueueFull = 4003,
     BacklogFull = 4004,
+    DiskLow = 4005,
     // 5xxx: the cluster
     Internal = 5001,
     Unavailable = 5002,
@@ -65,7 +66,7 @@ pub enum GrpcCode {
 
 impl ErrorCode {
     /// Every code, for tables and tests.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::BadRequest,
         Self::OwnerScopeConflict,
         Self::InvalidArgument,
@@ -93,6 +94,7 @@ impl ErrorCode {
         Self::QuotaExceeded,
         Self::QueueFull,
         Self::BacklogFull,
+        Self::DiskLow,
         Self::Internal,
         Self::Unavailable,
         Self::NotLeader,
@@ -172,6 +174,7 @@ impl ErrorCode {
             Self::QuotaExceeded => ("quota_exceeded", 429, G::ResourceExhausted),
             Self::QueueFull => ("queue_full", 503, G::Unavailable),
             Self::BacklogFull => ("backlog_full", 429, G::ResourceExhausted),
+            Self::DiskLow => ("disk_low", 503, G::ResourceExhausted),
             Self::Internal => ("internal_error", 500, G::Internal),
             Self::Unavailable => ("unavailable", 503, G::Unavailable),
             Self::NotLeader => ("not_leader", 503, G::Unavailable),
@@ -250,6 +253,7 @@ mod tests {
             (ErrorCode::PayloadTooLarge, 413),
             (ErrorCode::SchemaInvalid, 422),
             (ErrorCode::RateLimitExceeded, 429),
+            (ErrorCode::DiskLow, 503),
             (ErrorCode::Unavailable, 503),
         ] {
             assert_eq!(code.http(), http);

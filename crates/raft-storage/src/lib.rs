@@ -15,6 +15,7 @@
 mod causes;
 pub mod codec;
 pub mod data_dir;
+mod disk;
 mod files;
 pub mod log;
 pub mod machine;
@@ -26,6 +27,7 @@ pub mod types;
 mod workers;
 
 pub use data_dir::{DataDir, DataDirError, NodeStamp};
+pub use disk::{DiskSpace, MountedDisk};
 pub use log::{FatalHandler, GroupLog, LogEngine, LogError, LogOptions};
 pub use machine::{ApplyObserver, GroupMachine, MachineError, MachineOptions, Recovered, SnapshotBuilder};
 pub use snapshot::{SnapshotError, SnapshotFile, SnapshotReader, SnapshotReceiver, SnapshotStore};

@@ -275,8 +275,10 @@ fn network_error(reason: impl ToString) -> RPCError<TypeConfig> {
 }
 
 fn rpc_error(error: PeerError) -> RPCError<TypeConfig> {
-    let identity = error.kind() == Some(pb::peer_failure::Kind::Identity);
-    if identity || matches!(error, PeerError::Unreachable { .. }) {
+    use pb::peer_failure::Kind;
+    // Nothing but `Unreachable` makes openraft pause; a peer that cannot take anything now must not be asked in a loop.
+    let refuses = matches!(error.kind(), Some(Kind::Identity | Kind::Unavailable));
+    if refuses || matches!(error, PeerError::Unreachable { .. }) {
         RPCError::Unreachable(Unreachable::from_string(error))
     } else {
         network_error(error)

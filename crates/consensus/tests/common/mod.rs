@@ -13,10 +13,11 @@ use baton_consensus::{
 };
 use baton_protocol::proto::internal as pb;
 use baton_protocol::{GroupId, IntentId, Route};
+use baton_raft_storage::DiskSpace;
 use baton_state_machine::testing;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -47,8 +48,19 @@ impl Clock for TestClock {
     }
 }
 
+/// A disk that a test fills.
+#[derive(Debug)]
+pub struct TestDisk(pub AtomicU64);
+
+impl DiskSpace for TestDisk {
+    fn free_bytes(&self) -> std::io::Result<u64> {
+        Ok(self.0.load(Ordering::Relaxed))
+    }
+}
+
 pub struct Member {
     pub config: ConsensusConfig,
+    pub disk: Arc<TestDisk>,
     pub clock: Arc<TestClock>,
     pub dir: TempDir,
     pub handle: Option<ConsensusHandle>,
@@ -108,9 +120,14 @@ impl Cluster {
             let dir = TempDir::new().unwrap();
             let clock = Arc::new(TestClock::default());
             let transport = network.transport(peers[ordinal].clone());
-            let config = config(dir.path(), &peers, ordinal, seed, clock.clone(), transport);
+            let disk = Arc::new(TestDisk(AtomicU64::new(u64::MAX)));
+            let config = ConsensusConfig {
+                disk: disk.clone(),
+                ..config(dir.path(), &peers, ordinal, seed, clock.clone(), transport)
+            };
             Member {
                 config,
+                disk,
                 clock,
                 dir,
                 handle: None,
@@ -143,11 +160,7 @@ impl Cluster {
     }
 
     pub async fn restart(&mut self, ordinal: usize) {
-        let start = Node::start(self.members[ordinal].config.clone());
-        let handle = tokio::time::timeout(PATIENCE, start)
-            .await
-            .expect("restart")
-            .unwrap();
+        let handle = start_again(self.members[ordinal].config.clone()).await;
         self.members[ordinal].handle = Some(handle);
     }
 
@@ -206,6 +219,24 @@ impl Cluster {
     }
 }
 
+/// Starts a node whose former self may still hold on to its log for a moment.
+pub async fn start_again(config: ConsensusConfig) -> ConsensusHandle {
+    let start = async {
+        loop {
+            match Node::start(config.clone()).await {
+                Err(error) if error.to_string().contains("lock file") => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                started => return started,
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, start)
+        .await
+        .expect("restart")
+        .unwrap()
+}
+
 /// Polls until `check` gives something.
 pub async fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
     let poll = async {
@@ -256,15 +287,35 @@ pub fn submitted(reply: pb::Reply) -> pb::Submitted {
     }
 }
 
-pub async fn read_intent(node: &ConsensusHandle, route: Route, id: IntentId) -> Option<pb::Intent> {
-    let get = pb::GetIntent {
+/// A command that is not idempotent: each application raises the intent's generation by one.
+pub fn increment(id: IntentId) -> pb::command::Body {
+    pb::command::Body::Controls(pb::UpdateControls {
+        intent_id: id.to_bytes(),
+        patch: vec![pb::Member {
+            key: "n".into(),
+            value: bytes::Bytes::from_static(b"1"),
+        }],
+        ..Default::default()
+    })
+}
+
+pub fn get(id: IntentId) -> pb::Query {
+    query(pb::query::Body::GetIntent(pb::GetIntent {
         intent_id: id.to_bytes(),
         with_payload: false,
-    };
-    let reply = node
-        .read(route, query(pb::query::Body::GetIntent(get)))
-        .await
-        .unwrap();
+    }))
+}
+
+/// How often an intent was incremented, from the answer to [`get`].
+pub fn generation(view: Option<pb::query_reply::Outcome>) -> u64 {
+    match view {
+        Some(pb::query_reply::Outcome::Intent(view)) => view.intent.unwrap().policy_generation,
+        other => panic!("intent is lost: {other:?}"),
+    }
+}
+
+pub async fn read_intent(node: &ConsensusHandle, route: Route, id: IntentId) -> Option<pb::Intent> {
+    let reply = node.read(route, get(id)).await.unwrap();
     match reply.outcome {
         Some(pb::query_reply::Outcome::Intent(view)) => view.intent,
         _ => None,

@@ -38,10 +38,7 @@ pub type FatalHandler = Arc<dyn Fn(&str) + Send + Sync>;
 #[must_use]
 pub fn abort_process() -> FatalHandler {
     Arc::new(|problem| {
-        tracing::error!(
-            problem,
-            "log storage failed, aborting so that nothing unsynced is acknowledged"
-        );
+        tracing::error!("log storage failed, aborting so that nothing unsynced is acknowledged: {problem}");
         std::process::abort();
     })
 }

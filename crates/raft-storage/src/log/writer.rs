@@ -147,7 +147,7 @@ impl Writer {
             refuse(batch);
             // Dropping the engine would sync again.
             std::mem::forget(self.engine.clone());
-            (self.fatal)(&problem);
+            (self.fatal)(&format!("{problem}{}", remedy(&problem)));
             return;
         }
         drop(span);
@@ -166,6 +166,19 @@ impl Writer {
             }
         }
         metrics::histogram!(names::LOG_APPEND_SECONDS).record(started.elapsed().as_secs_f64());
+    }
+}
+
+/// What to do about it, where that is known. The engine's panics carry nothing but text.
+fn remedy(problem: &str) -> &'static str {
+    // As the engine, and as the standard library prints ENOSPC and EDQUOT.
+    if ["nospace", "(os error 28)", "(os error 122)"]
+        .iter()
+        .any(|sign| problem.contains(sign))
+    {
+        "; free space on the disk of the data directory, then start this node again"
+    } else {
+        ""
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::cluster::status::{GroupStatus, NodeStatus};
 use crate::operator::StatusSource;
-use baton_consensus::ConsensusHandle;
+use baton_consensus::{ConsensusHandle, NodeStatus as ReplicaStatus};
 use baton_gateway::ports::{Check, Health};
 use baton_protocol::GroupId;
 use std::collections::BTreeMap;
@@ -101,6 +101,58 @@ fn moving(name: &'static str, age: Duration, what: &str) -> Check {
     }
 }
 
+/// Whether this node's replicas are fit to answer.
+fn replicas(status: &ReplicaStatus) -> [Check; 4] {
+    let lag = status
+        .groups
+        .iter()
+        .map(|group| group.commit.saturating_sub(group.applied))
+        .max()
+        .unwrap_or(0);
+    let stopped: Vec<u32> = status
+        .groups
+        .iter()
+        .filter(|group| group.stopped.is_some())
+        .map(|group| group.group.0)
+        .collect();
+    let disk = if status.left_behind {
+        "full, writes go on without this node's replicas; free space"
+    } else {
+        "takes what other nodes write"
+    };
+    let meta = if status.meta_fresh {
+        "confirmed by its leader"
+    } else {
+        "not confirmed by its leader"
+    };
+    [
+        Check {
+            name: "meta",
+            ok: status.meta_fresh,
+            detail: meta.into(),
+        },
+        Check {
+            name: "apply_lag",
+            ok: lag <= APPLY_LAG_MAX,
+            detail: format!("{lag} committed entries to apply"),
+        },
+        Check {
+            name: "disk",
+            ok: !status.left_behind,
+            detail: disk.into(),
+        },
+        Check {
+            name: "groups",
+            ok: stopped.is_empty(),
+            detail: if stopped.is_empty() {
+                "all run".into()
+            } else {
+                format!("stopped: {stopped:?}")
+            },
+        },
+    ]
+}
+
 impl Health for NodeHealth {
     fn live(&self) -> Vec<Check> {
         let beat = Duration::from_millis(self.heartbeat_ms.load(Ordering::Acquire));
@@ -130,17 +182,6 @@ impl Health for NodeHealth {
         let Some(handle) = self.handle.get() else {
             return checks;
         };
-        let status = handle.status();
-        checks.push(Check {
-            name: "meta",
-            ok: status.meta_fresh,
-            detail: if status.meta_fresh {
-                "confirmed by its leader"
-            } else {
-                "not confirmed by its leader"
-            }
-            .into(),
-        });
         let cut_off = self.cut_off();
         checks.push(Check {
             name: "leaders",
@@ -151,32 +192,7 @@ impl Health for NodeHealth {
                 format!("unknown for groups {cut_off:?}")
             },
         });
-        let lag = status
-            .groups
-            .iter()
-            .map(|group| group.commit.saturating_sub(group.applied))
-            .max()
-            .unwrap_or(0);
-        checks.push(Check {
-            name: "apply_lag",
-            ok: lag <= APPLY_LAG_MAX,
-            detail: format!("{lag} committed entries to apply"),
-        });
-        let stopped: Vec<u32> = status
-            .groups
-            .iter()
-            .filter(|group| group.stopped.is_some())
-            .map(|group| group.group.0)
-            .collect();
-        checks.push(Check {
-            name: "groups",
-            ok: stopped.is_empty(),
-            detail: if stopped.is_empty() {
-                "all run".into()
-            } else {
-                format!("stopped: {stopped:?}")
-            },
-        });
+        checks.extend(replicas(&handle.status()));
         checks
     }
 
@@ -235,6 +251,9 @@ impl StatusSource for NodeHealth {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use baton_consensus::{ConsensusConfig, Node};
+    use baton_protocol::proto::internal::BootstrapCluster;
+    use std::sync::Arc;
 
     fn ok(checks: &[Check]) -> bool {
         checks.iter().all(|check| check.ok)
@@ -253,6 +272,79 @@ mod tests {
         assert!(!ok(&Health::started(&health)));
         assert!(!ok(&health.ready()));
         assert_eq!(health.status().node_id, 0);
+    }
+
+    fn failing(checks: &[Check]) -> Vec<&str> {
+        checks
+            .iter()
+            .filter(|check| !check.ok)
+            .map(|check| check.name)
+            .collect()
+    }
+
+    /// A node that runs alone, and its health.
+    async fn running(dir: &std::path::Path) -> (ConsensusHandle, NodeHealth) {
+        let alone = vec!["127.0.0.1:1".to_owned()];
+        let config = ConsensusConfig::new(
+            dir.to_path_buf(),
+            alone,
+            0,
+            None,
+            Arc::new(|cluster, nodes| {
+                Ok(BootstrapCluster {
+                    cluster: Some(cluster),
+                    nodes,
+                    ..BootstrapCluster::default()
+                })
+            }),
+            Arc::new(|_| {}),
+        )
+        .unwrap();
+        let handle = Box::pin(Node::start(config)).await.unwrap();
+        let health = NodeHealth::new("n".into());
+        health.started(handle.clone());
+        for group in handle.groups() {
+            health.leader_known(group, true);
+        }
+        while !handle.meta_fresh() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        (handle, health)
+    }
+
+    #[tokio::test]
+    async fn each_reason_not_to_be_ready_counts_by_itself_and_none_ends_the_node() {
+        let dir = tempfile::tempdir().unwrap();
+        let (handle, health) = running(dir.path()).await;
+        assert_eq!(failing(&health.ready()), Vec::<&str>::new());
+
+        health.lock().insert(GroupId(3), None);
+        assert_eq!(failing(&health.ready()), ["leaders"]);
+        assert!(ok(&health.live()));
+        health.leader_known(GroupId(3), true);
+
+        health.drain();
+        assert_eq!(failing(&health.ready()), ["accepting"]);
+        assert!(ok(&health.live()) && ok(&Health::started(&health)));
+
+        // What one node alone never gets into, in the words of its own status.
+        let well = handle.status();
+        assert_eq!(failing(&replicas(&well)), Vec::<&str>::new());
+        let mut stale = well.clone();
+        stale.meta_fresh = false;
+        assert_eq!(failing(&replicas(&stale)), ["meta"]);
+        let mut full = well.clone();
+        full.left_behind = true;
+        assert_eq!(failing(&replicas(&full)), ["disk"]);
+        let mut behind = well.clone();
+        behind.groups[1].commit = behind.groups[1].applied + APPLY_LAG_MAX;
+        assert_eq!(failing(&replicas(&behind)), Vec::<&str>::new());
+        behind.groups[1].commit += 1;
+        assert_eq!(failing(&replicas(&behind)), ["apply_lag"]);
+        let mut stopped = well;
+        stopped.groups[2].stopped = Some("disk".into());
+        assert_eq!(failing(&replicas(&stopped)), ["groups"]);
+        handle.shutdown().await;
     }
 
     #[test]

@@ -57,6 +57,15 @@ pub(super) struct ClusterArgs {
         help_heading = "Nodes"
     )]
     table_memory_bytes: u64,
+    /// Free bytes on the disk below which a node takes no writes while reads go on; 0 = never
+    #[arg(
+        long,
+        env = "BATON_STORAGE_DISK_FREE_MIN_BYTES",
+        default_value_t = baton_consensus::config::DISK_FREE_MIN_BYTES,
+        value_name = "BYTES",
+        help_heading = "Nodes"
+    )]
+    disk_free_min_bytes: u64,
     /// Form of the nodes' log lines
     #[arg(
         long,
@@ -90,6 +99,7 @@ impl ClusterArgs {
         base.delivery.visibility_timeout_ms = self.visibility_timeout_ms;
         base.delivery.pickup_timeout_ms = self.pickup_timeout_ms.max(self.visibility_timeout_ms);
         base.storage.table_memory_bytes = self.table_memory_bytes;
+        base.storage.disk_free_min_bytes = self.disk_free_min_bytes;
         base.log.format = self.log_format;
         base.log.filter = self.log_filter;
         base.otlp.endpoint = self.otlp_endpoint;

@@ -217,6 +217,7 @@ impl Cluster {
                 && node.ended().is_some()
             {
                 ended.push((n + 1, node.obituary()));
+                node.forget_pid();
                 *slot = None;
             }
         }

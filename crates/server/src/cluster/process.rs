@@ -119,7 +119,8 @@ impl NodeProcess {
         format!("node-{} {how}: {last}", self.k)
     }
 
-    fn forget_pid(&self) {
+    /// Removes the file with the process id of a node that has ended.
+    pub fn forget_pid(&self) {
         // Only our own entry: after a restart the file may name another process.
         if std::fs::read_to_string(&self.pid_file).is_ok_and(|text| text.trim() == self.pid.to_string()) {
             _ = std::fs::remove_file(&self.pid_file);

@@ -203,6 +203,15 @@ pub struct Overrides {
         help_heading = "Tuning"
     )]
     pub trust_cut_log: Option<bool>,
+    /// Free bytes on the data directory's disk below which writes are refused while reads go on, 0 = never
+    /// [key: storage.disk_free_min_bytes; default: 536870912]
+    #[arg(
+        long,
+        env = "BATON_STORAGE_DISK_FREE_MIN_BYTES",
+        value_name = "BYTES",
+        help_heading = "Tuning"
+    )]
+    pub disk_free_min_bytes: Option<u64>,
 
     /// Form of log lines [key: log.format; default: text]
     #[arg(
@@ -274,6 +283,10 @@ impl Overrides {
             self.pickup_timeout_ms.map(Value::from),
         );
         set("storage.trust_cut_log", self.trust_cut_log.map(Value::from));
+        set(
+            "storage.disk_free_min_bytes",
+            self.disk_free_min_bytes.map(Value::from),
+        );
         set(
             "storage.table_memory_bytes",
             self.table_memory_bytes.map(Value::from),

@@ -116,7 +116,7 @@ pub struct Delivery {
     pub pickup_timeout_ms: u64,
 }
 
-/// Memory of the tables.
+/// Memory and disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Storage {
@@ -125,6 +125,8 @@ pub struct Storage {
     /// Trust a log whose end is damaged or missing without asking the other replicas. Only for a group whose other
     /// voters are gone for good.
     pub trust_cut_log: bool,
+    /// Free bytes on the disk of `data_dir` below which the node has no room for more writes; 0 = never.
+    pub disk_free_min_bytes: u64,
 }
 
 /// What the log looks like.
@@ -250,6 +252,7 @@ impl Default for Storage {
         Self {
             table_memory_bytes: TABLE_MEMORY_BYTES_DEFAULT,
             trust_cut_log: false,
+            disk_free_min_bytes: baton_consensus::config::DISK_FREE_MIN_BYTES,
         }
     }
 }

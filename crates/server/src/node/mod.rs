@@ -130,6 +130,9 @@ async fn live(config: Config, exit_on_stdin_eof: bool) -> Result<(), Failure> {
         gateway = services.gateway_ended() => return Err(gateway),
     }
     health.drain();
+    // While the ports still answer: whoever asks here meanwhile is forwarded to the new leaders, and nobody finds a
+    // leader that no longer listens.
+    handle.hand_over().await;
     services.stop().await;
     if tokio::time::timeout(CONSENSUS_PATIENCE, handle.shutdown())
         .await
@@ -176,6 +179,7 @@ fn consensus_config(config: &Config, fatal: mpsc::Sender<Failure>) -> Result<Con
         shard_groups: config.cluster.shard_groups,
         table_memory_bytes: config.storage.table_memory_bytes,
         trust_cut_log: config.storage.trust_cut_log,
+        disk_free_min_bytes: config.storage.disk_free_min_bytes,
         ..consensus
     })
 }
@@ -323,7 +327,7 @@ impl Services {
         Failure::config("the client port could not be served; check client.tls.cert and client.tls.key")
     }
 
-    /// Stops accepting and finishes requests first, while this node still leads; then ends deliveries.
+    /// Stops accepting and finishes requests, then ends deliveries.
     async fn stop(self) {
         self.gateway_stop.cancel();
         match self.gateway.await {
