@@ -125,7 +125,9 @@ async fn every_mode_counts_what_it_says() {
     let test = async {
         let dir = tempfile::tempdir().unwrap();
         let mut cluster = start(dir.path()).await;
-        every_mode(&cluster, "axp", &dir.path().join("axp.hlog"));
+        for protocol in ["axp", "grpc"] {
+            every_mode(&cluster, protocol, &dir.path().join(format!("{protocol}.hlog")));
+        }
         let keys = bench(
             &cluster,
             "submit --idempotency caller --concurrency 2 --warm-up 0",

@@ -102,7 +102,8 @@ async fn enter(
     let open = first.open.take();
     let entered = async {
         let open = open.ok_or_else(|| decode::missing("open"))?;
-        let named = decode::address(open.agent, "open.agent")?.ok_or_else(|| decode::missing("open.agent"))?;
+        let named =
+            decode::address(open.agent, "open.agent")?.ok_or_else(|| decode::missing("open.agent"))?;
         let worker = decode::text(open.worker, "open.worker", WORKER_CHARS_MAX)?;
         let input = input(first)?;
         let app = &out.app;
@@ -138,7 +139,9 @@ async fn read(
             let again = ServiceError::new(ErrorCode::InvalidArgument, message).in_field("open");
             return Err(refused(again));
         }
-        port.send(input(request).map_err(refused)?).await.map_err(refused)?;
+        port.send(input(request).map_err(refused)?)
+            .await
+            .map_err(refused)?;
     }
     let last = WorkInput {
         last: true,
@@ -149,12 +152,17 @@ async fn read(
 
 fn input(request: WorkRequest) -> Result<WorkInput, ServiceError> {
     if request.reports.len() > WORK_MESSAGE_REPORTS_MAX {
-        let message = format!("reports has more than {WORK_MESSAGE_REPORTS_MAX} entries; send several messages");
+        let message =
+            format!("reports has more than {WORK_MESSAGE_REPORTS_MAX} entries; send several messages");
         return Err(ServiceError::new(ErrorCode::InvalidArgument, message).in_field("reports"));
     }
     Ok(WorkInput {
         credits: request.credits,
-        reports: request.reports.into_iter().map(report).collect::<Result<_, _>>()?,
+        reports: request
+            .reports
+            .into_iter()
+            .map(report)
+            .collect::<Result<_, _>>()?,
         drain: request.drain,
         last: false,
     })

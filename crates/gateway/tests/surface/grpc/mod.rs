@@ -8,6 +8,7 @@ mod lists;
 mod operators;
 mod streams;
 mod transport;
+mod work;
 
 use std::time::Duration;
 
