@@ -2,14 +2,14 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::HeaderMap;
 use baton_protocol::{ErrorCode, ServiceError};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 use tonic::{Code, Status};
 
 use super::status::status;
@@ -136,7 +136,7 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    pub(super) fn new(inner: Body, tally: Tally, deadline: Option<tokio::time::Instant>) -> Self {
+    pub(super) fn new(inner: Body, tally: Tally, deadline: Option<Instant>) -> Self {
         Self {
             inner,
             tally,
