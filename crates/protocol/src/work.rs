@@ -2,6 +2,7 @@
 //! between reads it.
 
 use crate::ServiceError;
+use crate::limits::{WORK_LEASE_DEFAULT_MS, WORK_LEASE_MAX_MS, WORK_LEASE_MIN_MS};
 use crate::proto::internal::{Actor, AgentRef, AttemptFence, AttemptReport};
 use bytes::Bytes;
 
@@ -11,8 +12,18 @@ pub struct WorkOpen {
     pub agent: AgentRef,
     /// Whose permissions the reports are checked with.
     pub actor: Actor,
-    /// How long an item may go without a report, within the limits.
+    /// How long an item may go without a report, as the worker wishes; 0 = no wish. See [`granted_lease_ms`].
     pub lease_ms: u32,
+}
+
+/// The lease that a worker gets for its wish.
+#[must_use]
+pub fn granted_lease_ms(wish_ms: u32) -> u32 {
+    if wish_ms == 0 {
+        WORK_LEASE_DEFAULT_MS
+    } else {
+        wish_ms.clamp(WORK_LEASE_MIN_MS, WORK_LEASE_MAX_MS)
+    }
 }
 
 /// What a worker says, all at once.

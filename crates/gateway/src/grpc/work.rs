@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use baton_protocol::limits::{
-    REASON_CHARS_MAX, WORK_CREDITS_MAX, WORK_LEASE_DEFAULT_MS, WORK_LEASE_MAX_MS, WORK_LEASE_MIN_MS,
-    WORK_MESSAGE_REPORTS_MAX,
-};
+use baton_protocol::limits::{REASON_CHARS_MAX, WORK_CREDITS_MAX, WORK_MESSAGE_REPORTS_MAX};
 use baton_protocol::proto::internal::{AttemptFence, AttemptReport, AttemptVerdict, Intent, Payload};
 use baton_protocol::proto::v1::{self, WorkRequest, WorkResponse, work_report::Report};
 use baton_protocol::{ErrorCode, ServiceError, WorkBatch, WorkInput, WorkItem, WorkOpen, WorkReceipt};
@@ -114,10 +111,7 @@ async fn enter(
         let open = WorkOpen {
             agent,
             actor: out.caller.actor(None, None),
-            lease_ms: match open.lease_ms {
-                0 => WORK_LEASE_DEFAULT_MS,
-                asked => asked.clamp(WORK_LEASE_MIN_MS, WORK_LEASE_MAX_MS),
-            },
+            lease_ms: open.lease_ms,
         };
         let port = app.service.ports.work.open(open).await?;
         Ok::<_, ServiceError>((port, input))

@@ -29,28 +29,16 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &FinishAttempt) -> Ou
 
 fn ending(command: &FinishAttempt) -> (Status, EventDetails) {
     let status = command.status();
-    let body = command.body.clone();
-    let details = EventDetails {
+    let mut details = EventDetails {
         reason: command.reason.clone(),
         ..EventDetails::default()
     };
     if status == Status::Completed {
-        (
-            status,
-            EventDetails {
-                result: body,
-                ..details
-            },
-        )
+        details.result = command.body.clone();
     } else {
-        (
-            status,
-            EventDetails {
-                error: body,
-                ..details
-            },
-        )
+        details.error = command.body.clone();
     }
+    (status, details)
 }
 
 #[cfg(test)]

@@ -44,10 +44,12 @@ impl Node {
         }
     }
 
-    /// Gone at once, connections and all.
+    /// Gone with all its connections; nothing of it runs any more when this returns.
     pub(crate) fn vanish(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+            // A runtime must not be waited for on a thread that drives another one.
+            let gone = std::thread::spawn(move || runtime.shutdown_timeout(Duration::from_secs(10)));
+            gone.join().unwrap();
         }
     }
 }

@@ -10,7 +10,7 @@ pub use worker::Worker;
 
 use crate::ports::Network;
 use crate::settings::{DeliverySettings, LINK_QUEUE_ITEMS_MAX};
-use baton_protocol::limits::{WORK_LEASE_DEFAULT_MS, WORK_LEASE_MAX_MS, WORK_LEASE_MIN_MS};
+use baton_protocol::work::granted_lease_ms;
 use baton_protocol::{ErrorCode, GroupId, GroupMap, ServiceError, Slot, WorkOpen};
 use link::{Link, Request};
 use mailbox::Mailbox;
@@ -65,7 +65,7 @@ impl WorkHub {
     /// # Errors
     /// `ShuttingDown` at the end.
     pub async fn open(&self, mut open: WorkOpen) -> Result<Worker, ServiceError> {
-        open.lease_ms = lease_ms(open.lease_ms);
+        open.lease_ms = granted_lease_ms(open.lease_ms);
         let lease_ms = open.lease_ms;
         let link = self.link(self.map.group_of(Slot::of_key(&open.agent.key)));
         let id = self.last_worker.fetch_add(1, Ordering::Relaxed) + 1;
@@ -97,14 +97,5 @@ impl WorkHub {
             tx
         };
         links.entry(group).or_insert_with(start).clone()
-    }
-}
-
-/// The lease that a worker gets for its wish; 0 = none.
-fn lease_ms(wish: u32) -> u32 {
-    if wish == 0 {
-        WORK_LEASE_DEFAULT_MS
-    } else {
-        wish.clamp(WORK_LEASE_MIN_MS, WORK_LEASE_MAX_MS)
     }
 }

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use baton_gateway::ports::{WorkFeed, WorkPort};
 use baton_protocol::limits::WORK_CREDITS_MAX;
 use baton_protocol::proto::internal::AttemptFence;
+use baton_protocol::work::granted_lease_ms;
 use baton_protocol::{ErrorCode, ServiceError, WorkBatch, WorkInput, WorkItem, WorkOpen, WorkReceipt};
 use prost::Message as _;
 use tokio::sync::Notify;
@@ -78,7 +79,7 @@ impl FakeWorker {
 #[async_trait]
 impl WorkPort for FakeWorker {
     fn lease_ms(&self) -> u32 {
-        self.open.lease_ms
+        granted_lease_ms(self.open.lease_ms)
     }
 
     async fn send(&self, input: WorkInput) -> Result<(), ServiceError> {
