@@ -15,6 +15,7 @@ mod backoff;
 mod dispatch;
 mod frames;
 mod hub;
+mod links;
 pub mod metrics;
 mod outbox;
 pub mod ports;

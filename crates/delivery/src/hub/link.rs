@@ -4,6 +4,7 @@ use super::lease::{Lease, Renewals};
 use super::listener::Attachment;
 use crate::backoff::Backoff;
 use crate::frames;
+use crate::links::Target;
 use crate::ports::Network;
 use crate::settings::{DeliverySettings, WINDOW_ITEMS_MAX};
 use baton_protocol::proto::internal::{FeedDelivery, FeedKind, FeedPickedUp, FeedRenew, feed_down, feed_up};
@@ -40,54 +41,35 @@ impl Request {
     }
 }
 
-/// Connects when there is something to do, and again when the leader changes.
-pub(super) struct Link {
-    pub(super) group: GroupId,
-    pub(super) network: Arc<dyn Network>,
-    pub(super) settings: DeliverySettings,
-}
-
-impl Link {
-    /// Runs until `shutdown` is cancelled or nobody can ask any more.
-    pub(super) async fn run(self, mut requests: mpsc::Receiver<Request>, shutdown: CancellationToken) {
-        let work = async {
-            while let Some(first) = requests.recv().await {
-                if let Some((first, connection)) = self.connect(first, &mut requests).await {
-                    connection.serve(first, &mut requests).await;
-                }
-            }
-        };
-        tokio::select! {
-            () = shutdown.cancelled() => {}
-            () = work => {}
+/// Connects when there is something to do, and again when the leader changes. Runs until nobody can ask any more.
+pub(super) async fn run(target: Target, mut requests: mpsc::Receiver<Request>) {
+    while let Some(first) = requests.recv().await {
+        if let Some((first, connection)) = connect(&target, first, &mut requests).await {
+            connection.serve(first, &mut requests).await;
         }
     }
+}
 
-    /// Looks for the leader as long as somebody waits.
-    async fn connect(
-        &self,
-        first: Request,
-        requests: &mut mpsc::Receiver<Request>,
-    ) -> Option<(Request, Connection)> {
-        let mut backoff = Backoff::new(Duration::from_millis(25), Duration::from_millis(400));
-        let mut waiting = first;
-        loop {
-            while !waiting.wanted() {
-                waiting = requests.try_recv().ok()?;
-            }
-            let attempt = Connection::open(self.network.as_ref(), self.group, self.settings);
-            match timeout(self.settings.lease(), attempt).await {
-                Ok(Ok(connection)) => return Some((waiting, connection)),
-                Ok(Err(error)) => {
-                    debug!(group_id = self.group.0, %error, "no link to the leader yet");
-                }
-                Err(_) => debug!(
-                    group_id = self.group.0,
-                    "the leader did not grant a lease in time"
-                ),
-            }
-            sleep(backoff.step()).await;
+/// Looks for the leader as long as somebody waits.
+async fn connect(
+    target: &Target,
+    first: Request,
+    requests: &mut mpsc::Receiver<Request>,
+) -> Option<(Request, Connection)> {
+    let group = target.group;
+    let mut backoff = Backoff::new(Duration::from_millis(25), Duration::from_millis(400));
+    let mut waiting = first;
+    loop {
+        while !waiting.wanted() {
+            waiting = requests.try_recv().ok()?;
         }
+        let attempt = Connection::open(target.network.as_ref(), group, target.settings);
+        match timeout(target.settings.lease(), attempt).await {
+            Ok(Ok(connection)) => return Some((waiting, connection)),
+            Ok(Err(error)) => debug!(group_id = group.0, %error, "no link to the leader yet"),
+            Err(_) => debug!(group_id = group.0, "the leader did not grant a lease in time"),
+        }
+        sleep(backoff.step()).await;
     }
 }
 

@@ -6,25 +6,20 @@ mod listener;
 
 pub(crate) use lease::{Lease, Renewals};
 
+use crate::links::Links;
 use crate::ports::Network;
-use crate::settings::{DeliverySettings, LINK_QUEUE_ITEMS_MAX};
-use baton_protocol::{ErrorCode, FeedItem, GroupId, GroupMap, IntentId, Listen, ServiceError, Slot};
-use link::{Link, Request};
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use tokio::runtime::Handle;
+use crate::settings::DeliverySettings;
+use baton_protocol::{ErrorCode, FeedItem, GroupMap, IntentId, Listen, ServiceError, Slot};
+use link::Request;
+use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// Deliveries for the listeners of this node, from whichever node leads the agent's group.
 pub struct AgentHub {
-    network: Arc<dyn Network>,
     map: GroupMap,
-    settings: DeliverySettings,
-    shutdown: CancellationToken,
-    runtime: Handle,
-    links: Mutex<HashMap<GroupId, mpsc::Sender<Request>>>,
+    links: Links<Request>,
 }
 
 impl std::fmt::Debug for AgentHub {
@@ -44,12 +39,8 @@ impl AgentHub {
         shutdown: CancellationToken,
     ) -> Arc<Self> {
         Arc::new(Self {
-            network,
             map,
-            settings,
-            shutdown,
-            runtime: Handle::current(),
-            links: Mutex::new(HashMap::new()),
+            links: Links::new(network, settings, shutdown),
         })
     }
 
@@ -62,17 +53,17 @@ impl AgentHub {
     /// `Unavailable` when no leader was found within `subscribe_deadline_ms`, `ShuttingDown` at the end.
     pub async fn subscribe(&self, listen: Listen) -> Result<mpsc::Receiver<FeedItem>, ServiceError> {
         let group = self.map.group_of(Slot::of_key(&listen.agent.key));
-        let link = self.link(group);
+        let link = self.links.to(group, link::run);
         let (reply, attached) = oneshot::channel();
         let attach = async {
             link.send(Request::Attach(reply)).await.ok()?;
             attached.await.ok()
         };
-        match timeout(self.settings.subscribe_deadline(), attach).await {
+        match timeout(self.links.settings().subscribe_deadline(), attach).await {
             Ok(Some(place)) => {
                 // One item at a time, so that the room for the next one shows that it was received.
                 let (tx, rx) = mpsc::channel(1);
-                self.runtime.spawn(listener::run(listen, place, tx));
+                self.links.runtime().spawn(listener::run(listen, place, tx));
                 Ok(rx)
             }
             Ok(None) => Err(ServiceError::new(
@@ -89,25 +80,10 @@ impl AgentHub {
     /// Tells the leader that `credential` has fetched this intent. Best effort, never waits.
     pub fn picked_up(&self, intent_id: IntentId, credential: &str) {
         let group = self.map.group_of(intent_id.slot());
-        let _ = self.link(group).try_send(Request::PickedUp {
+        let _ = self.links.to(group, link::run).try_send(Request::PickedUp {
             intent_id,
             credential: credential.to_owned(),
             asked: Instant::now(),
         });
-    }
-
-    fn link(&self, group: GroupId) -> mpsc::Sender<Request> {
-        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        let start = || {
-            let (tx, rx) = mpsc::channel(LINK_QUEUE_ITEMS_MAX);
-            let link = Link {
-                group,
-                network: Arc::clone(&self.network),
-                settings: self.settings,
-            };
-            self.runtime.spawn(link.run(rx, self.shutdown.clone()));
-            tx
-        };
-        links.entry(group).or_insert_with(start).clone()
     }
 }

@@ -5,6 +5,7 @@ use super::workers::Workers;
 use crate::backoff::Backoff;
 use crate::frames;
 use crate::hub::{Lease, Renewals};
+use crate::links::Target;
 use crate::ports::Network;
 use crate::settings::{DeliverySettings, WORK_PROPOSALS_WAITING_MAX};
 use baton_protocol::proto::internal::{FeedKind, WorkDown, WorkUp};
@@ -15,7 +16,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
-use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 /// How often a link looks at its workers' mailboxes.
@@ -40,73 +40,56 @@ pub(super) enum Request {
     },
 }
 
-/// Connects while there are workers, and again when the leader changes.
-pub(super) struct Link {
-    pub(super) group: GroupId,
-    pub(super) network: Arc<dyn Network>,
-    pub(super) settings: DeliverySettings,
+/// Connects while there are workers, and again when the leader changes. Runs until nobody can ask any more.
+pub(super) async fn run(target: Target, mut requests: mpsc::Receiver<Request>) {
+    let mut workers = Workers::default();
+    while let Some(first) = requests.recv().await {
+        on_request(&mut workers, first);
+        while !workers.is_empty() {
+            let Some(connection) = connect(&target, &mut workers, &mut requests).await else {
+                break;
+            };
+            workers.connected(&connection.lease);
+            connection.serve(&mut workers, &mut requests).await;
+            workers.disconnected();
+        }
+    }
 }
 
-impl Link {
-    /// Runs until `shutdown` is cancelled or nobody can ask any more.
-    pub(super) async fn run(self, mut requests: mpsc::Receiver<Request>, shutdown: CancellationToken) {
-        let work = async {
-            let mut workers = Workers::default();
-            while let Some(first) = requests.recv().await {
-                on_request(&mut workers, first);
-                while !workers.is_empty() {
-                    let Some(connection) = self.connect(&mut workers, &mut requests).await else {
-                        break;
-                    };
-                    workers.connected(&connection.lease);
-                    connection.serve(&mut workers, &mut requests).await;
-                    workers.disconnected();
-                }
-            }
-        };
+/// Looks for the leader as long as there are workers, and listens to them meanwhile.
+async fn connect(
+    target: &Target,
+    workers: &mut Workers,
+    requests: &mut mpsc::Receiver<Request>,
+) -> Option<Connection> {
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut search = Box::pin(search(target));
+    loop {
         tokio::select! {
-            () = shutdown.cancelled() => {}
-            () = Box::pin(work) => {}
-        }
-    }
-
-    /// Looks for the leader as long as there are workers, and listens to them meanwhile.
-    async fn connect(
-        &self,
-        workers: &mut Workers,
-        requests: &mut mpsc::Receiver<Request>,
-    ) -> Option<Connection> {
-        let mut tick = interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut search = Box::pin(self.search());
-        loop {
-            tokio::select! {
-                found = &mut search => return Some(found),
-                request = requests.recv(), if workers.unsent() < WORK_PROPOSALS_WAITING_MAX => {
-                    on_request(workers, request?);
-                    if workers.is_empty() {
-                        return None;
-                    }
+            found = &mut search => return Some(found),
+            request = requests.recv(), if workers.unsent() < WORK_PROPOSALS_WAITING_MAX => {
+                on_request(workers, request?);
+                if workers.is_empty() {
+                    return None;
                 }
-                _ = tick.tick() => workers.sweep(&self.settings, Instant::now()),
             }
+            _ = tick.tick() => workers.sweep(&target.settings, Instant::now()),
         }
     }
+}
 
-    async fn search(&self) -> Connection {
-        let mut backoff = Backoff::new(Duration::from_millis(25), Duration::from_millis(400));
-        loop {
-            let attempt = Connection::open(self.network.as_ref(), self.group, self.settings);
-            match timeout(self.settings.lease(), attempt).await {
-                Ok(Ok(connection)) => return connection,
-                Ok(Err(error)) => debug!(group_id = self.group.0, %error, "no work link to the leader yet"),
-                Err(_) => debug!(
-                    group_id = self.group.0,
-                    "the leader did not grant a lease in time"
-                ),
-            }
-            sleep(backoff.step()).await;
+async fn search(target: &Target) -> Connection {
+    let group = target.group;
+    let mut backoff = Backoff::new(Duration::from_millis(25), Duration::from_millis(400));
+    loop {
+        let attempt = Connection::open(target.network.as_ref(), group, target.settings);
+        match timeout(target.settings.lease(), attempt).await {
+            Ok(Ok(connection)) => return connection,
+            Ok(Err(error)) => debug!(group_id = group.0, %error, "no work link to the leader yet"),
+            Err(_) => debug!(group_id = group.0, "the leader did not grant a lease in time"),
         }
+        sleep(backoff.step()).await;
     }
 }
 

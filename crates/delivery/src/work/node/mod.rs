@@ -8,28 +8,22 @@ mod workers;
 
 pub use worker::Worker;
 
+use crate::links::Links;
 use crate::ports::Network;
-use crate::settings::{DeliverySettings, LINK_QUEUE_ITEMS_MAX};
+use crate::settings::DeliverySettings;
 use baton_protocol::work::granted_lease_ms;
-use baton_protocol::{ErrorCode, GroupId, GroupMap, ServiceError, Slot, WorkOpen};
-use link::{Link, Request};
+use baton_protocol::{ErrorCode, GroupMap, ServiceError, Slot, WorkOpen};
+use link::Request;
 use mailbox::Mailbox;
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use tokio::runtime::Handle;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// Work for the workers of this node, from whichever nodes lead their agents' groups.
 pub struct WorkHub {
-    network: Arc<dyn Network>,
     map: GroupMap,
-    settings: DeliverySettings,
-    shutdown: CancellationToken,
-    runtime: Handle,
     last_worker: AtomicU64,
-    links: Mutex<HashMap<GroupId, mpsc::Sender<Request>>>,
+    links: Links<Request>,
 }
 
 impl std::fmt::Debug for WorkHub {
@@ -49,13 +43,9 @@ impl WorkHub {
         shutdown: CancellationToken,
     ) -> Arc<Self> {
         Arc::new(Self {
-            network,
             map,
-            settings,
-            shutdown,
-            runtime: Handle::current(),
             last_worker: AtomicU64::new(0),
-            links: Mutex::new(HashMap::new()),
+            links: Links::new(network, settings, shutdown),
         })
     }
 
@@ -67,7 +57,8 @@ impl WorkHub {
     pub async fn open(&self, mut open: WorkOpen) -> Result<Worker, ServiceError> {
         open.lease_ms = granted_lease_ms(open.lease_ms);
         let lease_ms = open.lease_ms;
-        let link = self.link(self.map.group_of(Slot::of_key(&open.agent.key)));
+        let group = self.map.group_of(Slot::of_key(&open.agent.key));
+        let link = self.links.to(group, link::run);
         let id = self.last_worker.fetch_add(1, Ordering::Relaxed) + 1;
         let mailbox = Arc::new(Mailbox::new());
         let request = Request::Open {
@@ -82,20 +73,5 @@ impl WorkHub {
             ));
         }
         Ok(Worker::new(id, lease_ms, link, mailbox))
-    }
-
-    fn link(&self, group: GroupId) -> mpsc::Sender<Request> {
-        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        let start = || {
-            let (tx, rx) = mpsc::channel(LINK_QUEUE_ITEMS_MAX);
-            let link = Link {
-                group,
-                network: Arc::clone(&self.network),
-                settings: self.settings,
-            };
-            self.runtime.spawn(link.run(rx, self.shutdown.clone()));
-            tx
-        };
-        links.entry(group).or_insert_with(start).clone()
     }
 }
