@@ -1,6 +1,7 @@
 //! Agents: registering them, finding them, what waits for them.
 
 use crate::client::{Safety, unary};
+use crate::submit::draw_key;
 use crate::types::{Agent, Backlog, Registration};
 use crate::{Client, Error};
 use baton_protocol::proto::v1;
@@ -14,8 +15,11 @@ pub struct NewAgent {
     pub display_name: Option<String>,
     /// `stream`, `poll`, `http`, `inbox` or `internal`.
     pub delivery_mode: Option<String>,
-    /// Also make a key for it. The answer shows it once.
+    /// Also make a key for it. The answer shows it.
     pub create_key: bool,
+    /// The same key with the same agent has the same answer, its new key included. Without one, a registration that
+    /// makes a key draws one, so that its own retries are safe.
+    pub idempotency_key: Option<String>,
 }
 
 impl Client {
@@ -24,19 +28,19 @@ impl Client {
     /// # Errors
     /// What any call gives.
     pub async fn register_agent(&self, agent: NewAgent) -> Result<Registration, Error> {
-        // A second key would be a secret that nobody has.
-        let safety = if agent.create_key {
-            Safety::Once
-        } else {
-            Safety::Repeatable
-        };
+        let drawn = || agent.create_key.then(draw_key);
         let request = v1::RegisterAgentRequest {
             name: agent.name,
             display_name: agent.display_name.unwrap_or_default(),
             delivery_mode: agent.delivery_mode.unwrap_or_default(),
             create_key: agent.create_key,
+            idempotency_key: agent.idempotency_key.or_else(drawn).unwrap_or_default(),
         };
-        let answer = unary!(self, safety, AgentServiceClient.register_agent(request))?;
+        let answer = unary!(
+            self,
+            Safety::Repeatable,
+            AgentServiceClient.register_agent(request)
+        )?;
         Ok(Registration {
             agent: required(answer.agent)?,
             created: answer.created,

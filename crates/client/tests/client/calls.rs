@@ -40,18 +40,28 @@ async fn a_write_without_a_key_is_repeated_only_when_nothing_can_have_happened()
 
     world.trouble([refusal(Code::Unavailable, "queue_full")]);
     client.submit(payment().without_key()).await.unwrap();
+}
 
-    world.trouble([refusal(Code::Unavailable, "not_leader")]);
+#[tokio::test]
+async fn a_registration_is_repeated_under_one_key() {
+    let world = World::new();
+    let node = Node::start(&world).await;
+    let client = client(&[&node]);
     let agent = |create_key| NewAgent {
         name: "n".into(),
         create_key,
         ..NewAgent::default()
     };
-    let error = client.register_agent(agent(true)).await.unwrap_err();
-    assert_eq!(error.code(), "not_leader", "a second key would be nobody's");
     world.trouble([refusal(Code::Unavailable, "not_leader")]);
-    let registration = client.register_agent(agent(false)).await.unwrap();
+    let registration = client.register_agent(agent(true)).await.unwrap();
     assert_eq!(registration.agent.address, "agent://o/w/n");
+    assert_eq!(registration.api_key.as_deref(), Some("axme_new"));
+    client.register_agent(agent(true)).await.unwrap();
+    client.register_agent(agent(false)).await.unwrap();
+    let keys = world.look(|s| s.registered.clone());
+    assert_eq!(keys[0], keys[1], "the retry is the same call");
+    assert!(keys[0].len() == 36 && keys[1] != keys[2], "{keys:?}");
+    assert_eq!(keys[3], "", "nothing is at stake");
 }
 
 #[tokio::test]

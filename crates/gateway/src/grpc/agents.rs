@@ -16,6 +16,7 @@ use super::outbound::{Messages, Outbound, Wake};
 use super::status::status;
 use super::{convert, decode, work};
 use crate::app::App;
+use crate::service::IdempotencyRequest;
 use crate::service::accounts::{NewAccount, NewKey};
 use baton_protocol::FeedItem;
 
@@ -63,7 +64,7 @@ impl AgentService for Agents {
     ) -> Result<Response<v1::RegisterAgentResponse>, Status> {
         let (call, request) = Admitted::split(request)?;
         let create_key = request.create_key;
-        let new = new_account(request).map_err(status)?;
+        let (new, idempotency) = new_account(request).map_err(status)?;
         let service = &self.0.service;
         let (account, created) = service
             .put_account(&call.caller, new, true)
@@ -71,7 +72,11 @@ impl AgentService for Agents {
             .map_err(status)?;
         let api_key = if create_key {
             let id = &account.service_account_id;
-            let key = service.create_key(&call.caller, id, NewKey::default()).await;
+            let new = NewKey {
+                idempotency,
+                ..NewKey::default()
+            };
+            let key = service.create_key(&call.caller, id, new).await;
             key.map_err(status)?.token
         } else {
             String::new()
@@ -139,16 +144,22 @@ impl AgentService for Agents {
     }
 }
 
-fn new_account(request: v1::RegisterAgentRequest) -> Result<NewAccount, ServiceError> {
+/// The account, and what makes its key the same one in a repeated call.
+fn new_account(
+    request: v1::RegisterAgentRequest,
+) -> Result<(NewAccount, Option<IdempotencyRequest>), ServiceError> {
+    let (idempotency, key_idempotency) = decode::registration_keys(&request)?.unzip();
     let name = decode::text(request.name, "name", NAME_CHARS_MAX)?;
     let name = name.ok_or_else(|| decode::missing("name"))?;
     let display_name = decode::text(request.display_name, "display_name", TEXT_CHARS_MAX)?;
-    Ok(NewAccount {
+    let account = NewAccount {
         name,
         display_name: display_name.unwrap_or_default(),
         delivery_mode: decode::delivery_mode(request.delivery_mode)?,
+        idempotency,
         ..NewAccount::default()
-    })
+    };
+    Ok((account, key_idempotency))
 }
 
 /// Every open delivery of an agent, then new ones as they commit.

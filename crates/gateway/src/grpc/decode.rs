@@ -303,6 +303,27 @@ pub(super) fn scenario_key(text: String, bundle: &[u8]) -> Result<Option<Idempot
     key(text, endpoint, Fingerprint::default().bytes(bundle)).map(Some)
 }
 
+/// The keys of a registration's two steps, the account and its API key. Each step has a record of its own.
+pub(super) fn registration_keys(
+    request: &v1::RegisterAgentRequest,
+) -> Result<Option<(IdempotencyRequest, IdempotencyRequest)>, ServiceError> {
+    if request.idempotency_key.is_empty() {
+        return Ok(None);
+    }
+    let hash = Fingerprint::default()
+        .text(&request.name)
+        .text(&request.display_name)
+        .text(&request.delivery_mode)
+        .number(request.create_key.into());
+    let endpoint = "baton.v1.AgentService/RegisterAgent".to_owned();
+    let account = key(request.idempotency_key.clone(), endpoint, hash)?;
+    let api_key = IdempotencyRequest {
+        endpoint: format!("{} api_key", account.endpoint),
+        ..account.clone()
+    };
+    Ok(Some((account, api_key)))
+}
+
 /// Which intents a list or a bulk change is about.
 pub(super) fn filter(filter: v1::IntentFilter) -> Result<IntentFilter, ServiceError> {
     let mut statuses = Vec::with_capacity(filter.statuses.len());

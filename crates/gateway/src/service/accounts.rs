@@ -15,6 +15,8 @@ use super::{Caller, Failure, IdempotencyRequest, Service, hex, unexpected};
 
 /// Every machine key starts like this.
 pub(crate) const TOKEN_PREFIX: &str = "axme_sa_";
+/// Of an account id, beside the name.
+const ID_BYTES: usize = 6;
 /// Characters of a token that are shown again later.
 const HINT_CHARS: usize = 6;
 
@@ -84,7 +86,8 @@ impl Service {
         Ok(account)
     }
 
-    /// Registers an account, or returns the one that has the name already (`false`).
+    /// Registers an account, or returns the one that has the name already (`false`). A repeated call is
+    /// answered like the first.
     pub(crate) async fn put_account(
         &self,
         caller: &Caller,
@@ -97,8 +100,14 @@ impl Service {
             .await?;
         let sa_name = sa_name_from(&new.name)?;
         let now = self.ports.environment.now_ms();
+        let claim = new.idempotency.as_ref().map(|r| claim(caller, r));
+        // A repeated get-or-create names the same id, by which it knows that the account is its own.
+        let unique = match &claim {
+            Some(claim) if get_or_create => hex(&claim.key_hash[..ID_BYTES]),
+            _ => hex(&self.random::<ID_BYTES>()),
+        };
         let account = ServiceAccount {
-            service_account_id: format!("sa_{sa_name}_{}", hex(&self.random::<6>())),
+            service_account_id: format!("sa_{sa_name}_{unique}"),
             address: canonical(&scope.org_slug, &scope.workspace_slug, &sa_name),
             org_id: scope.org_id,
             workspace_id: scope.workspace_id,
@@ -119,7 +128,7 @@ impl Service {
             actor: Some(caller.actor(None, None)),
             service_account: Some(account),
             get_or_create,
-            idempotency: new.idempotency.as_ref().map(|r| claim(caller, r)),
+            idempotency: claim,
         });
         let account = self.propose_account(body).await?;
         let created = account.service_account_id == id;

@@ -38,6 +38,8 @@ impl AgentService for Agents {
         &self,
         request: Request<v1::RegisterAgentRequest>,
     ) -> Result<Response<v1::RegisterAgentResponse>, Status> {
+        let key = request.get_ref().idempotency_key.clone();
+        self.0.with(|s| s.registered.push(key));
         self.0.admit(request.metadata()).await?;
         let request = request.into_inner();
         Ok(Response::new(v1::RegisterAgentResponse {

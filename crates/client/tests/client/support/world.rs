@@ -34,6 +34,8 @@ pub(crate) struct State {
     pub(crate) mute: bool,
     /// Items of submit streams are taken and not answered.
     pub(crate) hold: bool,
+    /// The key of each registration, repetitions included.
+    pub(crate) registered: Vec<String>,
     pub(crate) calls: u32,
     /// Metadata of the last call.
     pub(crate) metadata: MetadataMap,

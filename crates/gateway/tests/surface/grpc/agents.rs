@@ -114,6 +114,54 @@ async fn an_agent_is_registered_once_and_reads_its_own() {
 }
 
 #[tokio::test]
+async fn a_repeated_registration_shows_the_same_key_again() {
+    let server = Server::start().await;
+    let client = Client::operator(&server).await;
+    let under = |key: &str, agent: v1::RegisterAgentRequest| v1::RegisterAgentRequest {
+        idempotency_key: key.into(),
+        ..agent
+    };
+    let mut agents = client.agents();
+    let mut ask = async |request| {
+        agents
+            .register_agent(request)
+            .await
+            .map(tonic::Response::into_inner)
+    };
+    let first = ask(under("r1", register("worker", true))).await.unwrap();
+    let again = ask(under("r1", register("worker", true))).await.unwrap();
+    assert!(first.created && !first.api_key.is_empty());
+    assert_eq!(first, again);
+    let id = &first.agent.as_ref().unwrap().agent_id;
+    assert_eq!(server.node.key_ids(id).len(), 1);
+    server.get_as("/v1/me", &first.api_key).await.ok();
+    let secret = first.api_key.rsplit('_').next().unwrap();
+    assert!(!server.node.stores(secret.as_bytes()), "only its hash is kept");
+
+    for other in [register("worker", false), register("another", true)] {
+        refused(
+            ask(under("r1", other)).await,
+            Code::AlreadyExists,
+            "idempotency_conflict",
+        );
+    }
+    let missing = v1::GetAgentRequest {
+        address: "agent://acme/prod/another".into(),
+    };
+    let missing = client.agents().get_agent(missing).await;
+    refused(missing, Code::NotFound, "agent_not_found");
+
+    // Another key or none: another token for the agent that is there.
+    let second = ask(under("r2", register("worker", true))).await.unwrap();
+    let third = ask(register("worker", true)).await.unwrap();
+    assert!(!second.created && !third.created);
+    assert_eq!(second, ask(under("r2", register("worker", true))).await.unwrap());
+    assert_eq!(server.node.key_ids(id).len(), 3);
+    let too_long = under(&"k".repeat(300), register("worker", true));
+    refused(ask(too_long).await, Code::InvalidArgument, "invalid_argument");
+}
+
+#[tokio::test]
 async fn agents_are_listed_in_pages() {
     let server = Server::start().await;
     let client = Client::operator(&server).await;

@@ -32,6 +32,7 @@ pub(super) async fn run(args: RegisterArgs, out: Output) -> Result<(), Failure> 
         display_name: args.display_name,
         delivery_mode: args.delivery_mode,
         create_key: args.key,
+        idempotency_key: None,
     };
     let registration = client.register_agent(agent).await?;
     out.result(&registration, &[table(&registration.agent)]);
