@@ -20,6 +20,8 @@ pub struct GatewayConfig {
     pub tls: Option<TlsFiles>,
     /// How often the files are looked at for a change.
     pub tls_check_ms: u64,
+    /// Origins whose web pages may use the port, as in `https://console.example.com`; `*` = all. Empty = none.
+    pub cors_origins: Vec<String>,
     /// Requests per minute of one key on one endpoint; 0 = unlimited. Streams are exempt.
     pub requests_per_minute: u32,
     /// Connections open at one time; further ones wait in the listen queue.
@@ -67,6 +69,7 @@ impl Default for GatewayConfig {
             version: env!("CARGO_PKG_VERSION").into(),
             tls: None,
             tls_check_ms: 5_000,
+            cors_origins: Vec::new(),
             requests_per_minute: limits::REQUESTS_PER_MINUTE_DEFAULT,
             connections_max: 16_384,
             streams_max: 8_192,

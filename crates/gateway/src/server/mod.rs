@@ -1,5 +1,6 @@
 //! The client port: accept, TLS, HTTP/1.1 and HTTP/2, slow clients, graceful shutdown.
 
+mod cors;
 mod deadline_io;
 mod surface;
 mod tls;
@@ -61,7 +62,8 @@ pub async fn serve(
         .map(|t| tokio::spawn(t.watch(check, shutdown.clone())));
     let config = Arc::new(config);
     let app = App::new(Arc::clone(&config), ports, shutdown.clone());
-    let surface = Surface::new(http::router(Arc::clone(&app)), Some(grpc::router(&app)?));
+    let cors = cors::layer(&config.cors_origins)?;
+    let surface = Surface::new(http::router(Arc::clone(&app)), Some(grpc::router(&app)?), cors);
     let graceful = accept_until(&listener, tls, &surface, &config, &shutdown).await;
     drop(listener);
     let grace = Duration::from_millis(config.shutdown_grace_ms);
@@ -90,7 +92,7 @@ pub async fn serve_probes(
         None => None,
     };
     let config = Arc::new(config);
-    let surface = Surface::new(http::starting(health), None);
+    let surface = Surface::new(http::starting(health), None, None);
     let graceful = accept_until(&listener, tls, &surface, &config, &until).await;
     // What is still open is a probe in flight.
     if tokio::time::timeout(PROBE_GRACE, graceful.shutdown())

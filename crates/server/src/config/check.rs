@@ -15,6 +15,7 @@ pub fn check(config: &Config) -> Result<(), Failure> {
     listener("peer", config.peer.listen, &config.peer.tls)?;
     listener("operator", config.operator.listen, &config.operator.tls)?;
     tls_files("client", &config.client.tls)?;
+    origins(&config.client.cors_origins)?;
     own_ports(config)?;
     cluster(config)?;
     if config.data_dir.as_os_str().is_empty() {
@@ -80,6 +81,22 @@ fn cluster(config: &Config) -> Result<(), Failure> {
     }
     if !(1..=256).contains(&config.cluster.shard_groups) {
         return refuse("cluster.shard_groups must be 1 to 256");
+    }
+    Ok(())
+}
+
+/// Browsers compare origins letter by letter: one with a path or a slash at its end would never match.
+fn origins(origins: &[String]) -> Result<(), Failure> {
+    for origin in origins {
+        let host = origin
+            .strip_prefix("https://")
+            .or_else(|| origin.strip_prefix("http://"));
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || ".-:[]".contains(c);
+        if origin != "*" && !host.is_some_and(|host| !host.is_empty() && host.chars().all(plain)) {
+            return refuse(format!(
+                "client.cors_origins entry {origin:?} is no origin; write it as in https://console.example.com:8443"
+            ));
+        }
     }
     Ok(())
 }
@@ -232,6 +249,25 @@ mod tests {
         assert!(line.contains("twice"), "{line}");
         let line = refused(|c| c.cluster.peers = vec!["nohost".into()]);
         assert!(line.contains("host:port"), "{line}");
+    }
+
+    #[test]
+    fn origins_are_written_as_browsers_send_them() {
+        let mut config = Config::default();
+        config.client.cors_origins = ["*", "https://console.example.com:8443", "http://[::1]:80"]
+            .map(String::from)
+            .into();
+        check(&config).unwrap();
+        for wrong in [
+            "example.com",
+            "https://",
+            "https://a.example/",
+            "https://A.example",
+            "",
+        ] {
+            let line = refused(|c| c.client.cors_origins = vec![wrong.into()]);
+            assert!(line.contains("client.cors_origins"), "{wrong}: {line}");
+        }
     }
 
     #[test]

@@ -2,9 +2,11 @@
 
 mod check;
 mod load;
+mod overrides;
 
 pub use check::check;
-pub use load::{Overrides, load};
+pub use load::load;
+pub use overrides::Overrides;
 
 use baton_protocol::limits;
 use serde::{Deserialize, Serialize};
@@ -35,6 +37,10 @@ pub struct Config {
 #[serde(deny_unknown_fields, default)]
 pub struct Client {
     pub listen: SocketAddr,
+    /// host:port under which clients reach this node; empty = `listen`.
+    pub advertise: String,
+    /// Origins whose web pages may call this port, as in `https://console.example.com`; `*` = all.
+    pub cors_origins: Vec<String>,
     pub tls: Tls,
 }
 
@@ -192,6 +198,8 @@ impl Default for Client {
     fn default() -> Self {
         Self {
             listen: address(CLIENT_LISTEN_DEFAULT),
+            advertise: String::new(),
+            cors_origins: Vec::new(),
             tls: Tls::default(),
         }
     }
@@ -274,6 +282,16 @@ impl Config {
             self.peer.listen.to_string()
         } else {
             self.peer.advertise.clone()
+        }
+    }
+
+    /// What clients dial: `client.advertise`, or `client.listen` when that is empty.
+    #[must_use]
+    pub fn client_address(&self) -> String {
+        if self.client.advertise.is_empty() {
+            self.client.listen.to_string()
+        } else {
+            self.client.advertise.clone()
         }
     }
 

@@ -174,7 +174,7 @@ fn consensus_config(config: &Config, fatal: mpsc::Sender<Failure>) -> Result<Con
     .map_err(|error| Failure::config(format!("peer.tls: {error}; correct the files")))?;
     Ok(ConsensusConfig {
         peer_listen: Some(config.peer.listen.to_string()),
-        client_address: config.client.listen.to_string(),
+        client_address: config.client_address(),
         name: config.name.clone(),
         shard_groups: config.cluster.shard_groups,
         table_memory_bytes: config.storage.table_memory_bytes,
@@ -355,6 +355,7 @@ fn gateway_config(config: &Config) -> GatewayConfig {
     };
     GatewayConfig {
         tls,
+        cors_origins: config.client.cors_origins.clone(),
         requests_per_minute: config.limits.requests_per_minute,
         connections_max: config.limits.connections,
         streams_max: config.limits.streams,

@@ -94,6 +94,107 @@ async fn browsers_reach_it_over_http_1() {
     assert_eq!(stray.refused(404), "not_found");
 }
 
+const PAGE: &str = "https://console.example.com";
+
+async fn preflight(server: &Server, origin: &str, path: &str) -> reqwest::Response {
+    let ask = server
+        .http
+        .request(reqwest::Method::OPTIONS, format!("{}{path}", server.base))
+        .header("origin", origin)
+        .header("access-control-request-method", "POST")
+        .header(
+            "access-control-request-headers",
+            "content-type,x-api-key,x-grpc-web",
+        );
+    ask.send().await.unwrap()
+}
+
+async fn submit_from(server: &Server, origin: &str) -> reqwest::Response {
+    let submit = v1::SubmitRequest {
+        intent: Some(spec("agent://w")),
+    };
+    let request = server
+        .request(
+            reqwest::Method::POST,
+            "/baton.v1.IntentService/Submit",
+            OPERATOR_TOKEN,
+        )
+        .header("content-type", "application/grpc-web+proto")
+        .header("origin", origin)
+        .body(framed(&submit));
+    request.send().await.unwrap()
+}
+
+fn list<'a>(answer: &'a reqwest::Response, name: &str) -> Vec<&'a str> {
+    let value = answer
+        .headers()
+        .get(name)
+        .map_or("", |value| value.to_str().unwrap());
+    value.split(',').collect()
+}
+
+#[tokio::test]
+async fn pages_of_configured_origins_may_call() {
+    let server =
+        Server::with(|config| config.cors_origins = vec!["https://other.example".into(), PAGE.into()]).await;
+    for path in ["/baton.v1.IntentService/Submit", "/v1/intents"] {
+        let allowed = preflight(&server, PAGE, path).await;
+        assert_eq!(allowed.status(), 200, "{path}");
+        assert_eq!(list(&allowed, "access-control-allow-origin"), [PAGE]);
+        assert!(list(&allowed, "access-control-allow-methods").contains(&"POST"));
+        for name in ["x-api-key", "x-grpc-web", "grpc-timeout", "content-type"] {
+            assert!(
+                list(&allowed, "access-control-allow-headers").contains(&name),
+                "{name}"
+            );
+        }
+        assert!(
+            allowed
+                .headers()
+                .get("access-control-allow-credentials")
+                .is_none()
+        );
+        let stranger = preflight(&server, "https://evil.example", path).await;
+        assert!(stranger.headers().get("access-control-allow-origin").is_none());
+    }
+    let answer = submit_from(&server, PAGE).await;
+    assert_eq!(answer.status(), 200);
+    assert_eq!(list(&answer, "access-control-allow-origin"), [PAGE]);
+    for name in [
+        "grpc-status",
+        "grpc-message",
+        "grpc-status-details-bin",
+        "baton-leader",
+    ] {
+        assert!(
+            list(&answer, "access-control-expose-headers").contains(&name),
+            "{name}"
+        );
+    }
+    let foreign = submit_from(&server, "https://evil.example").await;
+    assert!(foreign.headers().get("access-control-allow-origin").is_none());
+
+    let open = Server::with(|config| config.cors_origins = vec!["*".into()]).await;
+    assert_eq!(
+        list(&submit_from(&open, PAGE).await, "access-control-allow-origin"),
+        ["*"]
+    );
+}
+
+#[tokio::test]
+async fn without_configured_origins_no_page_may_call() {
+    let server = Server::start().await;
+    let refused = preflight(&server, PAGE, "/v1/intents").await;
+    assert_eq!(refused.status(), 405);
+    for answer in [refused, submit_from(&server, PAGE).await] {
+        let told = answer
+            .headers()
+            .keys()
+            .any(|name| name.as_str().starts_with("access-control"));
+        assert!(!told, "{:?}", answer.headers());
+    }
+}
+
 #[tokio::test]
 async fn http_2_serves_the_http_surface_too() {
     let server = Server::start().await;
