@@ -3,14 +3,14 @@
 # docs/performance/results/SWEEP. Run on a machine that does nothing else; takes about half an hour.
 #
 #   benches/sweep.sh [SWEEP …]      load rate stored agents observers groups; all by default
-#   BATON=… OUT=… SECONDS_EACH=… PROTOCOLS=… STORED=… benches/sweep.sh
+#   BATON=… OUT=… SECONDS_EACH=… PROTOCOLS=grpc,axp STORED=… benches/sweep.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 baton=${BATON:-target/release/baton}
 out=${OUT:-docs/performance/results}
 seconds=${SECONDS_EACH:-10}
-protocols=${PROTOCOLS:-axp}
+protocols=${PROTOCOLS:-grpc}
 stored=${STORED:-10000,30000,100000,300000,1000000}
 sweeps=("$@")
 [ ${#sweeps[@]} -gt 0 ] || sweeps=(load rate stored agents observers groups)

@@ -147,7 +147,7 @@ def parsed():
     options.add_argument("--seconds", type=int, default=10, help="of each cell")
     options.add_argument("--concurrency", default="1,16,64,256")
     options.add_argument("--payload-bytes", type=int, default=256)
-    options.add_argument("--protocol", default="axp", help="of Baton: axp or grpc")
+    options.add_argument("--protocol", default="grpc", help="of Baton: grpc or axp")
     options.add_argument("--baton", default=str(ROOT / "target/release/baton"))
     options.add_argument("--without-baton", action="store_true")
     options.add_argument("--dev", action="store_true", help="unoptimized builds: to try this program, not to measure")

@@ -4,8 +4,9 @@
 
 use baton_server::cluster::{Cluster, LaunchOptions};
 use serde_json::Value;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// Longest time any test here may take; a hang must not hold up the rest.
@@ -130,9 +131,71 @@ async fn every_mode_counts_what_it_says() {
         }
         let keys = bench(
             &cluster,
-            "submit --idempotency caller --concurrency 2 --warm-up 0",
+            "submit --idempotency recipient --concurrency 2 --warm-up 0",
         );
         assert_counted(&cells(&keys)[0]);
+        assert_eq!(cells(&keys)[0]["protocol"], "grpc", "unless another is asked for");
+        cluster.stop().await;
+    };
+    tokio::time::timeout(TEST_TIME_MAX, test).await.unwrap();
+}
+
+/// Operations that begin in a second of the open loop below, and its length.
+const RATE: u32 = 100;
+const SECONDS: u32 = 5;
+/// How long the node stands still.
+const STALL: Duration = Duration::from_secs(2);
+
+/// Runs an open loop of cycles while the node stands still for a time; gives its document.
+fn bench_through_a_stall(cluster: &Cluster) -> Value {
+    // Few operations at a time: without the intended starts, only these few would be seen to wait.
+    let line = format!("cycle --rate {RATE} --concurrency 4 --warm-up 0 --duration {SECONDS}");
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_baton"))
+        .args(["bench", "--target"])
+        .arg(cluster.layout().client_env())
+        .args("--output json --idle 0 --agents 2 --payload-bytes 64".split(' '))
+        .args(line.split(' '))
+        .env_clear()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let node = cluster.pid(1).unwrap().to_string();
+    let signal = |name: &str| {
+        assert!(
+            Command::new("kill")
+                .args([name, &node])
+                .status()
+                .unwrap()
+                .success()
+        )
+    };
+    let mut told = BufReader::new(bench.stderr.take().unwrap()).lines();
+    let begun = told.any(|line| line.unwrap().starts_with("cycle grpc"));
+    std::thread::sleep(Duration::from_millis(500));
+    signal("-STOP");
+    std::thread::sleep(STALL);
+    signal("-CONT");
+    let rest: Vec<String> = told.map_while(Result::ok).collect();
+    let output = bench.wait_with_output().unwrap();
+    assert!(begun && output.status.success(), "{rest:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_loop_shows_a_server_that_stood_still() {
+    let test = async {
+        let dir = tempfile::tempdir().unwrap();
+        let mut cluster = start(dir.path()).await;
+        let report = tokio::task::block_in_place(|| bench_through_a_stall(&cluster));
+        let cell = &cells(&report)[0];
+        assert_counted(cell);
+        assert_eq!(cell["operations"], RATE * SECONDS, "{cell}");
+        // What was meant to begin in the first half of the stall waited for the other half at least: a fifth of all.
+        let at = |name: &str| cell["latency_ms"][name].as_f64().unwrap();
+        let half_ms = STALL.as_secs_f64() * 1_000.0 / 2.0;
+        assert!(at("p90") >= half_ms, "{cell}");
+        assert!(at("max") >= 1.5 * half_ms, "{cell}");
         cluster.stop().await;
     };
     tokio::time::timeout(TEST_TIME_MAX, test).await.unwrap();

@@ -29,7 +29,7 @@ pub(super) struct BenchArgs {
         long,
         value_enum,
         value_delimiter = ',',
-        default_value = "axp",
+        default_value = "grpc",
         value_name = "PROTOCOL,…"
     )]
     protocol: Vec<Protocol>,
@@ -184,6 +184,7 @@ mod tests {
         assert_eq!(closed.protocols, [Protocol::Grpc, Protocol::Axp]);
         assert_eq!(closed.concurrency, [1, 16, 64, 256]);
         let open = parsed(&["--rate", "100,2000"]).unwrap();
+        assert_eq!(open.protocols, [Protocol::Grpc]);
         assert_eq!(
             (open.rates, open.concurrency),
             (vec![100, 2000], vec![OPEN_LOOP_WORKERS])
