@@ -3,6 +3,7 @@
 use crate::client::{Client, Shared, TraceSource};
 use crate::endpoints::Endpoints;
 use crate::error::Error;
+use crate::leaders::Leaders;
 use crate::retry::RetryPolicy;
 use crate::tls::Tls;
 use std::sync::Arc;
@@ -63,7 +64,8 @@ impl Default for ClientBuilder {
 
 impl ClientBuilder {
     /// The nodes: `http://host:port`, `https://host:port` or `host:port`. One is enough; with all of them a client
-    /// outlives the loss of any.
+    /// outlives the loss of any, and submits for one agent and workers go to the node that leads when its answers name
+    /// one of them.
     pub fn endpoints(mut self, endpoints: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.endpoints = endpoints.into_iter().map(Into::into).collect();
         self
@@ -165,6 +167,7 @@ impl ClientBuilder {
             .collect();
         let shared = Shared {
             endpoints: Endpoints::new(channels, start),
+            leaders: Leaders::default(),
             key: self.key.as_deref().map(header).transpose()?,
             trace: self.trace,
             retry: self.retry,

@@ -3,12 +3,13 @@
 use crate::builder::ClientBuilder;
 use crate::endpoints::Endpoints;
 use crate::error::Error;
+use crate::leaders::Leaders;
 use crate::retry::RetryPolicy;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use tonic::metadata::{Ascii, MetadataValue};
+use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status as GrpcStatus};
 
@@ -17,6 +18,8 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// What the server sees of a traceparent and the key.
 const KEY_HEADER: &str = "x-api-key";
 const TRACE_HEADER: &str = "traceparent";
+/// Where a server names the node (`host:port`) that decided about a call in its stead.
+const LEADER_HEADER: &str = "baton-leader";
 
 /// Gives the W3C traceparent of the current span.
 pub(crate) type TraceSource = Arc<dyn Fn() -> Option<String> + Send + Sync>;
@@ -47,6 +50,7 @@ pub struct Client {
 
 pub(crate) struct Shared {
     pub(crate) endpoints: Endpoints,
+    pub(crate) leaders: Leaders,
     pub(crate) key: Option<MetadataValue<Ascii>>,
     pub(crate) trace: Option<TraceSource>,
     pub(crate) retry: RetryPolicy,
@@ -99,13 +103,17 @@ impl Outgoing {
     }
 }
 
-/// A unary call: `unary!(client, Safety, ServiceClient.method(request))`.
+/// A unary call: `unary!(client, Safety, ServiceClient.method(request))`; with an agent before the method, at the node
+/// that leads it, if known.
 macro_rules! unary {
-    ($client:expr, $safety:expr, $service:ident.$method:ident($request:expr)) => {{
+    ($client:expr, $safety:expr, $service:ident.$method:ident($request:expr)) => {
+        $crate::client::unary!($client, $safety, None, $service.$method($request))
+    };
+    ($client:expr, $safety:expr, $agent:expr, $service:ident.$method:ident($request:expr)) => {{
         let request = $request;
         let client: &$crate::Client = $client;
         client
-            .call(client.unary_call($safety), |channel, outgoing| {
+            .call_about($agent, client.unary_call($safety), |channel, outgoing| {
                 let request = outgoing.carry(request.clone());
                 async move {
                     $service::new(channel)
@@ -195,12 +203,26 @@ impl Client {
         F: Fn(Channel, Outgoing) -> Fut,
         Fut: Future<Output = Result<Response<A>, GrpcStatus>>,
     {
+        self.call_about(None, call, send).await
+    }
+
+    /// The same, first to the node that leads `agent`, if known.
+    pub(crate) async fn call_about<A, F, Fut>(
+        &self,
+        agent: Option<&str>,
+        call: Call,
+        send: F,
+    ) -> Result<A, Error>
+    where
+        F: Fn(Channel, Outgoing) -> Fut,
+        Fut: Future<Output = Result<Response<A>, GrpcStatus>>,
+    {
         let shared = &*self.shared;
         let until = Instant::now() + call.total;
         let mut failures = 0;
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            let error = match self.attempt(call, left, &send).await {
+            let error = match self.attempt(agent, call, left, &send).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
@@ -222,27 +244,71 @@ impl Client {
         }
     }
 
-    async fn attempt<A, F, Fut>(&self, call: Call, left: Duration, send: &F) -> Result<A, Error>
+    /// The endpoint for calls about `agent`: its leader while that works, else the one that all calls go to.
+    fn endpoint_for(&self, agent: Option<&str>) -> usize {
+        let endpoints = &self.shared.endpoints;
+        let leader = agent.and_then(|agent| self.shared.leaders.of(agent));
+        leader
+            .filter(|&n| endpoints.works(n))
+            .unwrap_or_else(|| endpoints.pick())
+    }
+
+    /// Notes that the node with this address leads `agent`. An address that is no endpoint of this client's is not
+    /// called, whoever names it.
+    pub(crate) fn learn_leader(&self, agent: &str, address: &str) {
+        match self.shared.endpoints.find(address) {
+            Some(n) => self.shared.leaders.learn(agent, n),
+            None => self.shared.leaders.forget(agent),
+        }
+    }
+
+    fn read_leader(&self, agent: Option<&str>, metadata: &MetadataMap) {
+        let named = metadata.get(LEADER_HEADER).and_then(|value| value.to_str().ok());
+        if let (Some(agent), Some(address)) = (agent, named) {
+            self.learn_leader(agent, address);
+        }
+    }
+
+    async fn attempt<A, F, Fut>(
+        &self,
+        agent: Option<&str>,
+        call: Call,
+        left: Duration,
+        send: &F,
+    ) -> Result<A, Error>
     where
         F: Fn(Channel, Outgoing) -> Fut,
         Fut: Future<Output = Result<Response<A>, GrpcStatus>>,
     {
         let endpoints = &self.shared.endpoints;
-        let n = endpoints.pick();
+        let n = self.endpoint_for(agent);
         let endpoint = endpoints.get(n);
         let time = left.min(call.attempt);
         let outgoing = self.outgoing(call.tell_deadline.then_some(time));
         let result = match tokio::time::timeout(time, send(endpoint.channel.clone(), outgoing)).await {
-            Ok(Ok(answer)) => Ok(answer.into_inner()),
+            Ok(Ok(answer)) => {
+                self.read_leader(agent, answer.metadata());
+                Ok(answer.into_inner())
+            }
             // The transport watches the deadline that it tells the server.
-            Ok(Err(status)) if !is_timeout(&status) => Err(Error::from_status(&status, &endpoint.uri)),
+            Ok(Err(status)) if !is_timeout(&status) => {
+                self.read_leader(agent, status.metadata());
+                Err(Error::from_status(&status, &endpoint.uri))
+            }
             Ok(Err(_)) | Err(_) => Err(Error::Timeout {
                 after: time,
                 last: format!("{} did not answer", endpoint.uri),
             }),
         };
         match &result {
-            Err(error) if error.blames_endpoint() => endpoints.failed(n),
+            Err(error) if error.blames_endpoint() => {
+                endpoints.failed(n);
+                if let Some(agent) = agent
+                    && self.shared.leaders.of(agent) == Some(n)
+                {
+                    self.shared.leaders.forget(agent);
+                }
+            }
             Ok(_) | Err(_) => endpoints.succeeded(n),
         }
         result

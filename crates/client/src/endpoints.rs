@@ -66,6 +66,20 @@ impl Endpoints {
         &self.list[n]
     }
 
+    /// The one with this `host:port`.
+    pub(crate) fn find(&self, address: &str) -> Option<usize> {
+        self.list.iter().position(|endpoint| {
+            endpoint
+                .uri
+                .split_once("://")
+                .is_some_and(|(_, host)| host == address)
+        })
+    }
+
+    pub(crate) fn works(&self, n: usize) -> bool {
+        self.down_until_ms(n) <= self.now_ms()
+    }
+
     /// Whether a node is left that has not failed lately: then there is no reason to wait before the next try.
     pub(crate) fn any_works(&self) -> bool {
         let now_ms = self.now_ms();

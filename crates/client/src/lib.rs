@@ -21,6 +21,7 @@ mod endpoints;
 mod error;
 mod inbox;
 mod intents;
+mod leaders;
 mod retry;
 mod scenarios;
 mod submit;

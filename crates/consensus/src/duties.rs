@@ -7,8 +7,8 @@ use crate::meta_freshness::META_CONFIRM_INTERVAL;
 use crate::metrics;
 use crate::peer::{CallBody, call_body, frames};
 use crate::suspects;
+use crate::transfer::TRANSFER_TIMEOUT;
 use baton_protocol::proto::internal as pb;
-use baton_protocol::{ErrorCode, GroupId, ServiceError};
 use baton_raft_storage::TypeConfig;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::{Instant as _, RaftMetrics, ServerState};
@@ -25,7 +25,6 @@ const BALANCE_INTERVAL: Duration = Duration::from_secs(3);
 const TRANSFERS_PER_ROUND: usize = 4;
 /// How far behind a replica may be to take over.
 const TRANSFER_LAG_MAX: u64 = 64;
-const TRANSFER_TIMEOUT: Duration = Duration::from_secs(2);
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(2);
 /// Entries kept behind a snapshot for replicas that lag a little, unless they are large.
 const ENTRIES_KEPT_MAX: u64 = 2_000;
@@ -324,44 +323,5 @@ pub(crate) async fn hand_over(core: &Core) {
     };
     if tokio::time::timeout(HAND_OVER_TIMEOUT, all).await.is_err() {
         tracing::warn!("not every group could be handed over before stopping");
-    }
-}
-
-impl Core {
-    pub(crate) async fn transfer_leader(&self, group: GroupId, to_node: u64) -> Result<(), ServiceError> {
-        let group = self.group(group)?;
-        if !group.lead().am_leader {
-            return Err(ServiceError::new(
-                ErrorCode::NotLeader,
-                format!("this node does not lead group {}", group.id),
-            ));
-        }
-        if to_node == self.directory.node_id {
-            return Ok(());
-        }
-        let replica = self.directory.replica_on(group.id, to_node).ok_or_else(|| {
-            ServiceError::new(
-                ErrorCode::NotFound,
-                format!("node {to_node} has no replica of group {}", group.id),
-            )
-        })?;
-        let timeout = || {
-            ServiceError::new(
-                ErrorCode::Timeout,
-                format!("node {to_node} did not take over group {}", group.id),
-            )
-        };
-        group
-            .raft
-            .trigger()
-            .transfer_leader(replica)
-            .await
-            .map_err(|_| timeout())?;
-        let mut leadership = group.leadership.clone();
-        let moved = leadership.wait_for(|lead| lead.leader_node == Some(to_node));
-        match tokio::time::timeout(TRANSFER_TIMEOUT, moved).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(timeout()),
-        }
     }
 }

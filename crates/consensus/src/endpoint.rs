@@ -121,6 +121,14 @@ fn not_leader(leader_node: Option<u64>) -> PeerError {
     }))
 }
 
+fn not_proposed(error: ProposeError) -> PeerError {
+    match error {
+        ProposeError::NotLeader { leader_node } => not_leader(leader_node),
+        ProposeError::Unknown(reason) => PeerError::failed(Kind::UnknownOutcome, reason),
+        ProposeError::Refused(error) => refused(error),
+    }
+}
+
 fn refused(error: ServiceError) -> PeerError {
     PeerError::Failed(Box::new(pb::PeerFailure {
         kind: Kind::Refused.into(),
@@ -169,9 +177,11 @@ impl PeerService for Endpoint {
             },
             CallBody::Forward(frame) => match core.accept_forwarded(group, frame.command).await {
                 Ok(reply) => Ok(ReplyBody::Forward(reply)),
-                Err(ProposeError::NotLeader { leader_node }) => Err(not_leader(leader_node)),
-                Err(ProposeError::Unknown(reason)) => Err(PeerError::failed(Kind::UnknownOutcome, reason)),
-                Err(ProposeError::Refused(error)) => Err(refused(error)),
+                Err(error) => Err(not_proposed(error)),
+            },
+            CallBody::HandOver(ask) => match Box::pin(core.hand_to(group, ask.to_node)).await {
+                Ok(term) => Ok(ReplyBody::HandOver(pb::HandOverReply { term })),
+                Err(error) => Err(not_proposed(error)),
             },
             CallBody::Query(query) => {
                 let read = Box::pin(core.read(Route::Group(group.id), &query)).await;

@@ -50,6 +50,12 @@ impl ConsensusHandle {
         self.core.directory.members.values().cloned().collect()
     }
 
+    /// One node of the cluster.
+    #[must_use]
+    pub fn member(&self, node_id: u64) -> Option<pb::NodeRecord> {
+        self.core.directory.members.get(&node_id).cloned()
+    }
+
     /// Groups with a replica on this node.
     #[must_use]
     pub fn groups(&self) -> Vec<GroupId> {
@@ -261,10 +267,10 @@ impl ConsensusHandle {
         self.core.heartbeats()
     }
 
-    /// Hands `group`, which this node leads, to `to_node`.
+    /// Has the leader of `group` hand it to `to_node`; returns when this node knows the new leader.
     ///
     /// # Errors
-    /// `NotLeader` here, `NotFound` for an unknown node, `Timeout` when the target did not take over.
+    /// `NotFound` for an unknown node, `Unavailable` without a leader, `Timeout` when the target did not take over.
     pub async fn transfer_leader(&self, group: GroupId, to_node: u64) -> Result<(), ServiceError> {
         Box::pin(self.core.transfer_leader(group, to_node)).await
     }

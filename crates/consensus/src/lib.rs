@@ -41,6 +41,7 @@ mod sequence;
 mod status;
 mod streams;
 mod suspects;
+mod transfer;
 mod vote_gate;
 
 pub use apply_hub::{APPLIED_ENTRIES_BUFFERED, AppliedEntry};

@@ -326,7 +326,7 @@ impl Core {
     }
 }
 
-fn propose_error(error: PeerError) -> ProposeError {
+pub(crate) fn propose_error(error: PeerError) -> ProposeError {
     use pb::peer_failure::Kind;
     match error {
         // Never sent.

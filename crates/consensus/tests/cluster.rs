@@ -43,6 +43,41 @@ async fn any_node_can_be_asked_anything() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_node_moves_a_leader_to_any_node() {
+    let cluster = Cluster::start(3, 12).await;
+    for asked in 0..3 {
+        let node = cluster.node(asked);
+        let leader = cluster.leader_of(GROUP, &[0, 1, 2]).await;
+        for target in [(leader + 1) % 3, (leader + 2) % 3] {
+            let to = cluster.node(target).node_id();
+            let term = || node.leadership(GROUP).unwrap().borrow().term;
+            let before = term();
+            // The nodes spread their leaders by themselves meanwhile, and one of two transfers at a time wins.
+            let moved = async {
+                while let Err(error) = node.transfer_leader(GROUP, to).await {
+                    assert_eq!(error.code, ErrorCode::Timeout, "{error}");
+                }
+            };
+            tokio::time::timeout(PATIENCE, moved).await.unwrap();
+            assert!(term() > before, "node {asked} knows of the new leader");
+        }
+        let unknown = node.transfer_leader(GROUP, 99).await.unwrap_err();
+        assert_eq!(unknown.code, ErrorCode::NotFound);
+    }
+    // A target that hears nothing does not take over, and the one that asked is told.
+    let leader = cluster.leader_of(GROUP, &[0, 1, 2]).await;
+    let (asked, deaf) = ((leader + 1) % 3, (leader + 2) % 3);
+    cluster.network.isolate(cluster.address(deaf));
+    let to = cluster.node(deaf).node_id();
+    let refused = cluster.node(asked).transfer_leader(GROUP, to).await.unwrap_err();
+    assert!(
+        matches!(refused.code, ErrorCode::Timeout | ErrorCode::Unavailable),
+        "{refused:?}"
+    );
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_when_leaders_are_cut_off() {
     let cluster = Cluster::start(3, 2).await;
     cluster.network.delay_ms(0, 5);

@@ -172,10 +172,13 @@ pub trait Cluster: Send + Sync {
     /// Nodes and groups, from what this node knows.
     fn view(&self) -> ClusterView;
 
-    /// Hands a group that this node leads to another node, and waits until that is the leader.
+    /// Client address (`host:port`) of the node that leads `group`; `None` when it is this one or not known.
+    fn leader_elsewhere(&self, group: GroupId) -> Option<String>;
+
+    /// Has a group's leader, wherever it is, hand it to a node, and waits until that is the leader.
     ///
     /// # Errors
-    /// `NotLeader` elsewhere, `NotFound` for an unknown node or group, `Timeout` when it did not take over.
+    /// `NotFound` for an unknown node or group, `Unavailable` without a leader, `Timeout` when it did not take over.
     async fn transfer_leader(&self, group: GroupId, to_node: u64) -> Result<(), ServiceError>;
 }
 

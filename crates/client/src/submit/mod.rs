@@ -210,8 +210,10 @@ impl Client {
     pub async fn submit(&self, submit: Submit) -> Result<Receipt, Error> {
         let spec = submit.into_spec(self);
         let safety = safety(&spec);
+        let agent = spec.to_agent.clone();
+        let agent = (!agent.is_empty()).then_some(agent.as_str());
         let request = v1::SubmitRequest { intent: Some(spec) };
-        let answer = unary!(self, safety, IntentServiceClient.submit(request))?;
+        let answer = unary!(self, safety, agent, IntentServiceClient.submit(request))?;
         answer
             .receipt
             .map(Receipt::from_wire)

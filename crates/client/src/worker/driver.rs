@@ -134,20 +134,24 @@ impl Driver {
         let client = &self.worker.client;
         let requests = Mutex::new(None);
         let responses = client
-            .call(client.stream_call(), |channel, outgoing| {
-                let (sender, receiver) = mpsc::channel(STREAM_QUEUE_ITEMS_MAX);
-                // A server may answer nothing before it has read who asks.
-                let first = sender.try_send(self.first_message());
-                *requests.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
-                let request = outgoing.carry(ReceiverStream::new(receiver));
-                async move {
-                    first.map_err(|_| tonic::Status::internal("the stream has no room"))?;
-                    AgentServiceClient::new(channel)
-                        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-                        .work(request)
-                        .await
-                }
-            })
+            .call_about(
+                Some(&self.worker.agent),
+                client.stream_call(),
+                |channel, outgoing| {
+                    let (sender, receiver) = mpsc::channel(STREAM_QUEUE_ITEMS_MAX);
+                    // A server may answer nothing before it has read who asks.
+                    let first = sender.try_send(self.first_message());
+                    *requests.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+                    let request = outgoing.carry(ReceiverStream::new(receiver));
+                    async move {
+                        first.map_err(|_| tonic::Status::internal("the stream has no room"))?;
+                        AgentServiceClient::new(channel)
+                            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+                            .work(request)
+                            .await
+                    }
+                },
+            )
             .await?;
         let sender = requests.into_inner().unwrap_or_else(PoisonError::into_inner);
         sender
@@ -252,6 +256,11 @@ impl Driver {
             }
             if opened.lease_ms > 0 {
                 self.lease = Duration::from_millis(opened.lease_ms.into());
+            }
+            if !opened.leader.is_empty() {
+                self.worker
+                    .client
+                    .learn_leader(&self.worker.agent, &opened.leader);
             }
         }
         for receipt in message.receipts {

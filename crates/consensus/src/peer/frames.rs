@@ -28,7 +28,8 @@ pub(crate) fn call_body<T>(
         | ReplyBody::Query(_)
         | ReplyBody::Time(_)
         | ReplyBody::SnapshotOffset(_)
-        | ReplyBody::LogEnd(_)) => {
+        | ReplyBody::LogEnd(_)
+        | ReplyBody::HandOver(_)) => {
             pick(other).ok_or_else(|| PeerError::Lost("peer answered with another kind of frame".into()))
         }
     }
@@ -53,4 +54,5 @@ pickers! {
     time, Time, pb::TimeExchange;
     snapshot_offset, SnapshotOffset, pb::PeerSnapshotOffset;
     log_end, LogEnd, pb::LogEnd;
+    hand_over, HandOver, pb::HandOverReply;
 }

@@ -134,7 +134,7 @@ impl Link {
 /// Whether a frame may wait behind others of its kind.
 pub(super) fn is_bulk(body: &CallBody) -> bool {
     match body {
-        CallBody::Forward(_) | CallBody::Query(_) => true,
+        CallBody::Forward(_) | CallBody::Query(_) | CallBody::HandOver(_) => true,
         CallBody::Append(_)
         | CallBody::Vote(_)
         | CallBody::PreVote(_)

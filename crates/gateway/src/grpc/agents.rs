@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use baton_protocol::ServiceError;
+use baton_protocol::address::slot_of;
 use baton_protocol::limits::{LIST_PAGE_DEFAULT, LIST_PAGE_MAX};
 use baton_protocol::proto::internal::AgentRef;
 use baton_protocol::proto::v1;
@@ -14,11 +14,11 @@ use tonic::{Request, Response, Status, Streaming};
 use super::auth::Admitted;
 use super::outbound::{Messages, Outbound, Wake};
 use super::status::status;
-use super::{convert, decode, work};
+use super::{convert, decode, leader, work};
 use crate::app::App;
 use crate::service::IdempotencyRequest;
 use crate::service::accounts::{NewAccount, NewKey};
-use baton_protocol::FeedItem;
+use baton_protocol::{FeedItem, META_GROUP, ServiceError};
 
 const NAME_CHARS_MAX: usize = 120;
 const TEXT_CHARS_MAX: usize = 255;
@@ -52,7 +52,8 @@ impl AgentService for Agents {
             .patiently(|| app.service.owner(&call.caller, named.as_deref()))
             .await
             .map_err(status)?;
-        let (out, response) = Outbound::open(Arc::clone(app), &call, "agent")?;
+        let (out, mut response) = Outbound::open(Arc::clone(app), &call, "agent")?;
+        leader::tell_stream(app, leader::group_of(app, slot_of(&agent)), &mut response);
         let cursor = request.since_cursor;
         tokio::spawn(Subscription { out, agent, cursor }.run());
         Ok(response)
@@ -81,11 +82,12 @@ impl AgentService for Agents {
         } else {
             String::new()
         };
-        Ok(Response::new(v1::RegisterAgentResponse {
+        let answer = v1::RegisterAgentResponse {
             agent: Some(convert::agent(account)),
             created,
             api_key,
-        }))
+        };
+        leader::tell(&self.0, META_GROUP, Ok(answer))
     }
 
     async fn get_agent(

@@ -10,6 +10,7 @@ mod decode;
 mod health;
 mod inbox;
 mod intents;
+mod leader;
 mod method;
 mod outbound;
 mod scenarios;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use baton_protocol::address::slot_of;
 use baton_protocol::limits::{REASON_CHARS_MAX, WORK_CREDITS_MAX, WORK_MESSAGE_REPORTS_MAX};
 use baton_protocol::proto::internal::{AttemptFence, AttemptReport, AttemptVerdict, Intent, Payload};
 use baton_protocol::proto::v1::{self, WorkRequest, WorkResponse, work_report::Report};
@@ -10,6 +11,7 @@ use prost::Message as _;
 use tonic::{Response, Status, Streaming};
 
 use super::auth::Admitted;
+use super::leader::group_of;
 use super::outbound::{Messages, Outbound, Wake};
 use super::status::{failure, status, unreadable};
 use super::{convert, decode};
@@ -47,7 +49,7 @@ async fn run(mut out: Outbound<WorkResponse>, mut requests: Streaming<WorkReques
         Wake::Tick => Ok(None),
         Wake::Stop | Wake::Over => return,
     };
-    let (port, input) = match enter(&out, first).await {
+    let (port, input, leader) = match enter(&out, first).await {
         Ok(entered) => entered,
         Err(Some(found)) => return out.end_with(found).await,
         Err(None) => return,
@@ -56,6 +58,7 @@ async fn run(mut out: Outbound<WorkResponse>, mut requests: Streaming<WorkReques
         opened: Some(v1::WorkOpened {
             credits_max: WORK_CREDITS_MAX,
             lease_ms: port.lease_ms(),
+            leader: leader.unwrap_or_default(),
         }),
         ..WorkResponse::default()
     };
@@ -94,7 +97,7 @@ async fn run(mut out: Outbound<WorkResponse>, mut requests: Streaming<WorkReques
 async fn enter(
     out: &Outbound<WorkResponse>,
     first: Result<Option<WorkRequest>, Status>,
-) -> Result<(Arc<dyn WorkPort>, WorkInput), Option<Status>> {
+) -> Result<(Arc<dyn WorkPort>, WorkInput, Option<String>), Option<Status>> {
     let mut first = first.map_err(|found| unreadable(&found))?.unwrap_or_default();
     let open = first.open.take();
     let entered = async {
@@ -108,13 +111,15 @@ async fn enter(
             .patiently(|| app.service.owner(&out.caller, Some(named.as_str())))
             .await?;
         tracing::debug!(agent = agent.address, worker, "worker enters");
+        let group = group_of(app, slot_of(&agent));
         let open = WorkOpen {
             agent,
             actor: out.caller.actor(None, None),
             lease_ms: open.lease_ms,
         };
         let port = app.service.ports.work.open(open).await?;
-        Ok::<_, ServiceError>((port, input))
+        let leader = app.service.ports.cluster.leader_elsewhere(group);
+        Ok::<_, ServiceError>((port, input, leader))
     };
     entered.await.map_err(|error| Some(status(error)))
 }

@@ -15,10 +15,10 @@ impl Service {
         Ok(self.ports.cluster.view())
     }
 
-    /// Moves the leadership of a group that this node leads.
+    /// Moves the leadership of a group to a node.
     ///
     /// # Errors
-    /// `PolicyDenied`; `NotLeader`, naming the node that leads; `NotFound`; `Timeout`.
+    /// `PolicyDenied`; `NotFound`; `Unavailable` without a leader; `Timeout`.
     #[tracing::instrument(name = "cluster.transfer_leader", skip_all, fields(group = group.0, to_node))]
     pub(crate) async fn transfer_leader(
         &self,
@@ -27,29 +27,7 @@ impl Service {
         to_node: u64,
     ) -> Result<(), ServiceError> {
         require_operator(caller)?;
-        let moved = self.ports.cluster.transfer_leader(group, to_node).await;
-        match moved {
-            Err(error) if error.code == ErrorCode::NotLeader => Err(self.ask_the_leader(group)),
-            other => other,
-        }
-    }
-
-    fn ask_the_leader(&self, group: GroupId) -> ServiceError {
-        let view = self.ports.cluster.view();
-        let leader = view
-            .groups
-            .iter()
-            .find(|g| g.group == group)
-            .and_then(|g| g.leader_node);
-        let named = leader.and_then(|id| view.nodes.iter().find(|node| node.node_id == id));
-        let message = match named {
-            Some(node) => format!(
-                "group {group} is led by node {}; ask that one, at {}",
-                node.node_id, node.client_address
-            ),
-            None => format!("the leader of group {group} is not known here; retry"),
-        };
-        ServiceError::new(ErrorCode::NotLeader, message)
+        self.ports.cluster.transfer_leader(group, to_node).await
     }
 }
 

@@ -5,6 +5,7 @@ use baton_consensus::{ConsensusHandle, GroupStatus, PeerStatus};
 use baton_gateway::ports::{Cluster, ClusterGroup, ClusterNode, ClusterView};
 use baton_protocol::proto::internal::{GetStats, Query, query, query_reply};
 use baton_protocol::{GroupId, Route, ServiceError};
+use std::net::SocketAddr;
 
 /// The cluster through this node's consensus.
 #[derive(Debug, Clone)]
@@ -71,6 +72,19 @@ impl Cluster for ConsensusCluster {
             nodes: status.nodes.iter().map(|node| self.node(node)).collect(),
             groups: status.groups.into_iter().map(|group| self.group(group)).collect(),
         }
+    }
+
+    fn leader_elsewhere(&self, group: GroupId) -> Option<String> {
+        let leader = self.handle.leadership(group)?.borrow().leader_node?;
+        if leader == self.handle.node_id() {
+            return None;
+        }
+        let address = self.handle.member(leader)?.client_address;
+        // A node that listens on all interfaces and advertises none has an address that means nothing elsewhere.
+        let nowhere = address
+            .parse::<SocketAddr>()
+            .is_ok_and(|at| at.ip().is_unspecified() || at.port() == 0);
+        (!nowhere && !address.is_empty()).then_some(address)
     }
 
     async fn transfer_leader(&self, group: GroupId, to_node: u64) -> Result<(), ServiceError> {

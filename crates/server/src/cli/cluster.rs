@@ -28,7 +28,9 @@ enum ClusterCommand {
     #[command(after_help = "Example: baton cluster leaders")]
     Leaders(PlainArgs),
     /// Move the leadership of a group to a node
-    #[command(after_help = "Example: baton cluster transfer-leader 3 --to 2")]
+    #[command(
+        after_help = "The cluster spreads leaders by itself: while the group's usual node is well, it takes the group back within seconds.\n\nExample: baton cluster transfer-leader 3 --to 2"
+    )]
     TransferLeader(TransferArgs),
 }
 

@@ -9,7 +9,11 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-pub(super) struct Agents(pub(super) Arc<World>);
+pub(super) struct Agents {
+    pub(super) world: Arc<World>,
+    /// Of the node.
+    pub(super) address: String,
+}
 
 #[tonic::async_trait]
 impl AgentService for Agents {
@@ -19,9 +23,10 @@ impl AgentService for Agents {
         &self,
         request: Request<Streaming<v1::WorkRequest>>,
     ) -> Result<Response<Self::WorkStream>, Status> {
-        self.0.admit(request.metadata()).await?;
+        self.world.admit(request.metadata()).await?;
         let (sender, receiver) = mpsc::channel(16);
-        tokio::spawn(serve(Arc::clone(&self.0), request.into_inner(), sender));
+        let world = Arc::clone(&self.world);
+        tokio::spawn(serve(world, self.address.clone(), request.into_inner(), sender));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
@@ -39,8 +44,8 @@ impl AgentService for Agents {
         request: Request<v1::RegisterAgentRequest>,
     ) -> Result<Response<v1::RegisterAgentResponse>, Status> {
         let key = request.get_ref().idempotency_key.clone();
-        self.0.with(|s| s.registered.push(key));
-        self.0.admit(request.metadata()).await?;
+        self.world.with(|s| s.registered.push(key));
+        self.world.admit(request.metadata()).await?;
         let request = request.into_inner();
         Ok(Response::new(v1::RegisterAgentResponse {
             agent: Some(v1::Agent {
@@ -94,17 +99,26 @@ impl AgentService for Agents {
 
 async fn serve(
     world: Arc<World>,
+    here: String,
     mut requests: Streaming<v1::WorkRequest>,
     responses: mpsc::Sender<Result<v1::WorkResponse, Status>>,
 ) {
     let mut changes = world.changes();
     let mut credits = 0;
+    let Ok(Some(first)) = requests.message().await else {
+        return;
+    };
+    let agent = first.open.unwrap_or_default().agent;
+    world.with(|state| state.asked.push(here.clone()));
     let opened = v1::WorkOpened {
         credits_max: 100,
         lease_ms: world.with(|state| {
             state.work_streams += 1;
             state.lease_ms
         }),
+        leader: world
+            .look(|state| state.leader(&agent, &here))
+            .unwrap_or_default(),
     };
     let mut response = v1::WorkResponse {
         opened: Some(opened),

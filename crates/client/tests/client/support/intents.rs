@@ -8,10 +8,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_types::StatusExt as _;
 
-pub(super) struct Intents(pub(super) Arc<World>);
+pub(super) struct Intents {
+    pub(super) world: Arc<World>,
+    /// Of the node.
+    pub(super) address: String,
+}
 
 type Sent<T> = ReceiverStream<Result<T, Status>>;
 
@@ -36,15 +41,30 @@ impl IntentService for Intents {
         request: Request<v1::SubmitRequest>,
     ) -> Result<Response<v1::SubmitResponse>, Status> {
         let spec = request.get_ref().intent.clone().unwrap_or_default();
-        self.0.with(|state| state.submitted.push(spec.clone()));
-        self.0.admit(request.metadata()).await?;
-        let receipt = self.0.with(|state| {
+        let leader = self.world.with(|state| {
+            state.submitted.push(spec.clone());
+            state.asked.push(self.address.clone());
+            state.leader(&spec.to_agent, &self.address)
+        });
+        let name = |metadata: &mut MetadataMap| {
+            if let Some(leader) = &leader {
+                metadata.insert("baton-leader", leader.parse().unwrap());
+            }
+        };
+        let admitted = self.world.admit(request.metadata()).await;
+        admitted.map_err(|mut status| {
+            name(status.metadata_mut());
+            status
+        })?;
+        let receipt = self.world.with(|state| {
             state.submitted.pop();
             state.submit(spec)
         })?;
-        Ok(Response::new(v1::SubmitResponse {
+        let mut response = Response::new(v1::SubmitResponse {
             receipt: Some(receipt),
-        }))
+        });
+        name(response.metadata_mut());
+        Ok(response)
     }
 
     async fn submit_batch(
@@ -52,7 +72,7 @@ impl IntentService for Intents {
         request: Request<v1::SubmitBatchRequest>,
     ) -> Result<Response<v1::SubmitBatchResponse>, Status> {
         let intents = request.into_inner().intents;
-        let results = self.0.with(|state| {
+        let results = self.world.with(|state| {
             let each = intents.into_iter().map(|spec| match state.submit(spec) {
                 Ok(receipt) => submit_result::Result::Receipt(receipt),
                 Err(status) => submit_result::Result::Failure(failure(&status)),
@@ -69,9 +89,13 @@ impl IntentService for Intents {
         &self,
         request: Request<Streaming<v1::SubmitStreamRequest>>,
     ) -> Result<Response<Self::SubmitStreamStream>, Status> {
-        self.0.admit(request.metadata()).await?;
+        self.world.admit(request.metadata()).await?;
         let (sender, receiver) = mpsc::channel(16);
-        tokio::spawn(serve_submits(Arc::clone(&self.0), request.into_inner(), sender));
+        tokio::spawn(serve_submits(
+            Arc::clone(&self.world),
+            request.into_inner(),
+            sender,
+        ));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
@@ -79,8 +103,8 @@ impl IntentService for Intents {
         &self,
         request: Request<v1::GetIntentRequest>,
     ) -> Result<Response<v1::GetIntentResponse>, Status> {
-        self.0.admit(request.metadata()).await?;
-        let intent = self.0.look(|state| state.get(&request.get_ref().intent_id))?;
+        self.world.admit(request.metadata()).await?;
+        let intent = self.world.look(|state| state.get(&request.get_ref().intent_id))?;
         Ok(Response::new(v1::GetIntentResponse { intent: Some(intent) }))
     }
 
@@ -91,7 +115,7 @@ impl IntentService for Intents {
         let request = request.into_inner();
         let start: usize = request.page_token.parse().unwrap_or(0);
         let size = request.page_size.max(1) as usize;
-        let all: Vec<_> = self.0.look(|state| state.intents.values().cloned().collect());
+        let all: Vec<_> = self.world.look(|state| state.intents.values().cloned().collect());
         let more = start + size < all.len();
         Ok(Response::new(v1::ListIntentsResponse {
             intents: all.into_iter().skip(start).take(size).collect(),
@@ -106,12 +130,12 @@ impl IntentService for Intents {
     type WatchStream = Sent<v1::WatchResponse>;
 
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        self.0.admit(request.metadata()).await?;
+        self.world.admit(request.metadata()).await?;
         let request = request.into_inner();
-        self.0.look(|state| state.get(&request.intent_id))?;
-        self.0.with(|state| state.watches.push(request.since_seq));
+        self.world.look(|state| state.get(&request.intent_id))?;
+        self.world.with(|state| state.watches.push(request.since_seq));
         let (sender, receiver) = mpsc::channel(16);
-        tokio::spawn(serve_watch(Arc::clone(&self.0), request, sender));
+        tokio::spawn(serve_watch(Arc::clone(&self.world), request, sender));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
@@ -120,11 +144,11 @@ impl IntentService for Intents {
         request: Request<v1::WaitForRequest>,
     ) -> Result<Response<v1::WaitForResponse>, Status> {
         let request = request.into_inner();
-        let mut changes = self.0.changes();
+        let mut changes = self.world.changes();
         let wait = std::time::Duration::from_millis(request.wait_ms.into());
         let until = tokio::time::Instant::now() + wait;
         loop {
-            let intent = self.0.look(|state| state.get(&request.intent_id))?;
+            let intent = self.world.look(|state| state.get(&request.intent_id))?;
             let over = tokio::time::timeout_at(until, changes.changed());
             let terminal = terminal(intent.status);
             if terminal || over.await.is_err() {
@@ -148,9 +172,9 @@ impl IntentService for Intents {
         &self,
         request: Request<v1::CancelRequest>,
     ) -> Result<Response<v1::CancelResponse>, Status> {
-        self.0.admit(request.metadata()).await?;
+        self.world.admit(request.metadata()).await?;
         let request = request.into_inner();
-        let intent = self.0.with(|state| {
+        let intent = self.world.with(|state| {
             state.append(&request.intent_id, v1::Status::Canceled);
             state.get(&request.intent_id)
         })?;

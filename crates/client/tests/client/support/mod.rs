@@ -32,8 +32,14 @@ impl Node {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let server = tonic::transport::Server::builder()
-                .add_service(IntentServiceServer::new(intents::Intents(Arc::clone(&world))))
-                .add_service(AgentServiceServer::new(agents::Agents(world)))
+                .add_service(IntentServiceServer::new(intents::Intents {
+                    world: Arc::clone(&world),
+                    address: address.to_string(),
+                }))
+                .add_service(AgentServiceServer::new(agents::Agents {
+                    world,
+                    address: address.to_string(),
+                }))
                 .serve_with_incoming(TcpListenerStream::new(listener));
             tokio::spawn(server);
             address
@@ -42,6 +48,11 @@ impl Node {
             uri: format!("http://{}", started.await.unwrap()),
             runtime: Some(runtime),
         }
+    }
+
+    /// `host:port`.
+    pub(crate) fn address(&self) -> &str {
+        self.uri.trim_start_matches("http://")
     }
 
     /// Gone with all its connections; nothing of it runs any more when this returns.

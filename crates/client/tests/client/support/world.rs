@@ -37,6 +37,10 @@ pub(crate) struct State {
     /// The key of each registration, repetitions included.
     pub(crate) registered: Vec<String>,
     pub(crate) calls: u32,
+    /// Addresses of the nodes that lead agents.
+    pub(crate) leaders: HashMap<String, String>,
+    /// The node of each submit and work stream.
+    pub(crate) asked: Vec<String>,
     /// Metadata of the last call.
     pub(crate) metadata: MetadataMap,
     /// A watch stream ends after this many events; 0 = never.
@@ -116,6 +120,11 @@ impl World {
 }
 
 impl State {
+    /// Who leads an agent, when that is another node than the one that is asked.
+    pub(crate) fn leader(&self, agent: &str, here: &str) -> Option<String> {
+        self.leaders.get(agent).filter(|leader| *leader != here).cloned()
+    }
+
     pub(crate) fn submit(&mut self, spec: v1::IntentSpec) -> Result<v1::SubmitReceipt, Status> {
         self.submitted.push(spec.clone());
         if let Some(status) = self.trouble.pop_front() {

@@ -7,6 +7,7 @@ mod watch;
 
 use std::sync::Arc;
 
+use baton_protocol::IntentId;
 use baton_protocol::proto::v1::intent_service_server::IntentService;
 use baton_protocol::proto::v1::{self, SubmitStreamRequest};
 use tonic::{Request, Response, Status, Streaming};
@@ -14,7 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::auth::Admitted;
 use super::outbound::Messages;
 use super::status::status;
-use super::{convert, decode};
+use super::{convert, decode, leader};
 use crate::app::App;
 
 pub(super) struct Intents(pub(super) Arc<App>);
@@ -33,9 +34,14 @@ impl IntentService for Intents {
             .submit(&call.caller, submit)
             .await
             .map_err(status)?;
-        Ok(Response::new(v1::SubmitResponse {
+        let slot = IntentId::from_slice(&reply.submitted.intent_id).map(IntentId::slot);
+        let answer = v1::SubmitResponse {
             receipt: Some(convert::receipt(reply)),
-        }))
+        };
+        match slot {
+            Some(slot) => leader::tell(&self.0, leader::group_of(&self.0, slot), Ok(answer)),
+            None => Ok(Response::new(answer)),
+        }
     }
 
     async fn submit_batch(
@@ -99,12 +105,12 @@ impl IntentService for Intents {
         let (call, request) = Admitted::split(request)?;
         let (id, resolve, change) = decode::resolve(request).map_err(status)?;
         let done = self.0.service.resolve(&call.caller, id, resolve, change).await;
-        let done = done.map_err(status)?;
-        Ok(Response::new(v1::ResolveResponse {
+        let answer = done.map_err(status).map(|done| v1::ResolveResponse {
             intent: convert::changed(done.reply.intent, done.reply.event.as_ref()),
             event: done.reply.event.map(convert::event),
             replayed: done.replayed,
-        }))
+        });
+        leader::tell(&self.0, leader::group_of(&self.0, id.slot()), answer)
     }
 
     async fn resume(
@@ -114,12 +120,12 @@ impl IntentService for Intents {
         let (call, request) = Admitted::split(request)?;
         let (id, resume, change) = decode::resume(request).map_err(status)?;
         let done = self.0.service.resume(&call.caller, id, resume, change).await;
-        let done = done.map_err(status)?;
-        Ok(Response::new(v1::ResumeResponse {
+        let answer = done.map_err(status).map(|done| v1::ResumeResponse {
             intent: convert::changed(done.reply.intent, done.reply.event.as_ref()),
             event: done.reply.event.map(convert::event),
             replayed: done.replayed,
-        }))
+        });
+        leader::tell(&self.0, leader::group_of(&self.0, id.slot()), answer)
     }
 
     async fn cancel(
@@ -129,12 +135,12 @@ impl IntentService for Intents {
         let (call, request) = Admitted::split(request)?;
         let (id, cancel, change) = decode::cancel(request).map_err(status)?;
         let done = self.0.service.resolve(&call.caller, id, cancel, change).await;
-        let done = done.map_err(status)?;
-        Ok(Response::new(v1::CancelResponse {
+        let answer = done.map_err(status).map(|done| v1::CancelResponse {
             intent: convert::changed(done.reply.intent, done.reply.event.as_ref()),
             event: done.reply.event.map(convert::event),
             replayed: done.replayed,
-        }))
+        });
+        leader::tell(&self.0, leader::group_of(&self.0, id.slot()), answer)
     }
 
     async fn bulk_cancel(

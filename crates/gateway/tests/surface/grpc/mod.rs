@@ -4,6 +4,7 @@
 mod agents;
 mod bounds;
 mod intents;
+mod leaders;
 mod lists;
 mod operators;
 mod streams;

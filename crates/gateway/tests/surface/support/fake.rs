@@ -43,6 +43,7 @@ struct Inner {
     pub picked_up: Mutex<Vec<(IntentId, String)>>,
     pub stale: Mutex<bool>,
     live_nodes: Mutex<usize>,
+    leader: Mutex<Option<String>>,
 }
 
 impl FakeNode {
@@ -60,6 +61,7 @@ impl FakeNode {
             picked_up: Mutex::default(),
             stale: Mutex::new(false),
             live_nodes: Mutex::new(1),
+            leader: Mutex::default(),
         }))
     }
 
@@ -80,6 +82,15 @@ impl FakeNode {
     /// Makes the replica of the meta group doubtful.
     pub fn set_stale(&self, stale: bool) {
         *self.0.stale.lock().unwrap() = stale;
+    }
+
+    /// Another node, with this client address, leads every group.
+    pub fn set_leader(&self, address: Option<&str>) {
+        *self.0.leader.lock().unwrap() = address.map(str::to_owned);
+    }
+
+    pub(super) fn leader(&self) -> Option<String> {
+        self.0.leader.lock().unwrap().clone()
     }
 
     /// The cluster has this many nodes now.

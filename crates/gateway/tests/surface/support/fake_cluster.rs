@@ -31,10 +31,17 @@ impl Cluster for FakeNode {
         }
     }
 
+    fn leader_elsewhere(&self, _: GroupId) -> Option<String> {
+        self.leader()
+    }
+
     async fn transfer_leader(&self, _: GroupId, to_node: u64) -> Result<(), ServiceError> {
         match to_node {
             1 => Ok(()),
-            2 => Err(ServiceError::new(ErrorCode::NotLeader, "not here")),
+            2 => Err(ServiceError::new(
+                ErrorCode::Timeout,
+                "node 2 did not take over group 1",
+            )),
             _ => Err(ServiceError::new(ErrorCode::NotFound, "no such node")),
         }
     }
