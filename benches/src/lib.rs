@@ -4,7 +4,10 @@
 
 pub mod storage;
 
-use baton_protocol::proto::internal::{Batch, Command, KeyKind, ResumeIntent, command, resume_intent};
+use baton_protocol::proto::internal::{
+    AttemptFence, Batch, Command, FinishAttempt, IdempotencyClaim, KeyKind, ResumeIntent, Status, command,
+    resume_intent,
+};
 use baton_state_machine::testing;
 
 /// A payload as the payment example has it.
@@ -67,4 +70,56 @@ pub fn entry(bodies: impl IntoIterator<Item = command::Body>) -> Batch {
             })
             .collect(),
     }
+}
+
+/// The `n`th submit as the gRPC surface proposes it: with an idempotency key that lives beside the intent.
+#[must_use]
+pub fn work(n: u64) -> command::Body {
+    let mut body = submit(n);
+    if let command::Body::Submit(submit) = &mut body {
+        let hash = |salt: u8| {
+            [[salt; 8], n.to_be_bytes(), [salt; 8], n.to_le_bytes()]
+                .concat()
+                .into()
+        };
+        submit.idempotency = Some(IdempotencyClaim {
+            key_hash: hash(1),
+            request_hash: hash(2),
+            in_intent_slot: true,
+        });
+    }
+    body
+}
+
+/// The report of the worker that completed the `n`th submit, delivered under `cursor`.
+#[must_use]
+pub fn finish(n: u64, cursor: u64) -> command::Body {
+    let name = agent_name(n);
+    let to = testing::agent(&name);
+    command::Body::FinishAttempt(FinishAttempt {
+        actor: Some(testing::actor(KeyKind::Agent, &name)),
+        intent_id: testing::intent_id(&to, n).to_bytes(),
+        cursor,
+        fence: Some(AttemptFence {
+            term: 1,
+            counter: n + 1,
+        }),
+        status: Status::Completed.into(),
+        body: Some(testing::json(RESULT)),
+        reason: String::new(),
+    })
+}
+
+/// The `n`th log entry of commands that one node numbers from `first` on; all before them are settled.
+#[must_use]
+pub fn numbered(n: u64, first: u64, bodies: impl IntoIterator<Item = command::Body>) -> Batch {
+    let mut batch = entry(bodies);
+    batch.log_time_ms += n;
+    for (command, sequence) in batch.commands.iter_mut().zip(first + 1..) {
+        command.origin = 0x0123_4567_89ab_cdef;
+        command.sequence = sequence;
+        command.settled_below = first + 1;
+        command.expires_at_ms = batch.log_time_ms + 10_000;
+    }
+    batch
 }
