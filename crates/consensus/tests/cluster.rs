@@ -285,7 +285,7 @@ async fn only_the_leader_proposes_as_leader() {
         .await
         .unwrap()
         .unwrap();
-    assert_eq!((entry.group, entry.applied.events.len()), (GROUP, 3));
+    assert_eq!((entry.group, entry.applied.effects.len()), (GROUP, 1));
     cluster.stop().await;
 }
 

@@ -11,6 +11,7 @@ pub mod address;
 pub mod error;
 pub mod feed;
 pub mod ids;
+mod intent;
 pub mod limits;
 pub mod slot;
 pub mod status;

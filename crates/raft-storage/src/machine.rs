@@ -338,7 +338,7 @@ impl Shared {
         let _span = span.entered();
         let (changes, applied) = self.tables.with_view(|view| {
             let mut rows = WriteBatch::new(view);
-            let applied = baton_state_machine::apply(&mut rows, &batch, &context)?;
+            let applied = baton_state_machine::apply(&mut rows, batch, &context)?;
             Ok::<_, TableError>((rows.finish()?, applied))
         })?;
         self.tables.commit(changes, id, None);

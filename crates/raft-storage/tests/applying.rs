@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 
-/// Notes (index, term, events), and that the rows are visible by then.
+/// Notes (index, term, effects), and that the rows are visible by then.
 #[derive(Default)]
 struct Notes {
     seen: Mutex<Vec<(u64, u64, usize)>>,
@@ -41,7 +41,7 @@ impl ApplyObserver for Notes {
         self.seen
             .lock()
             .unwrap()
-            .push((log_index, term, applied.events.len()));
+            .push((log_index, term, applied.effects.len()));
     }
 }
 
@@ -66,7 +66,7 @@ async fn the_observer_sees_every_batch_in_order_after_it_is_visible() {
         .unwrap();
     assert!(applied.has_changed().unwrap());
     assert_eq!(*applied.borrow_and_update(), 199);
-    let expected: Vec<_> = (0..200).filter(|i| *i != 7).map(|index| (index, 4, 3)).collect();
+    let expected: Vec<_> = (0..200).filter(|i| *i != 7).map(|index| (index, 4, 1)).collect();
     assert_eq!(*notes.seen.lock().unwrap(), expected);
 }
 

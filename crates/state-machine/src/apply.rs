@@ -3,10 +3,12 @@
 use crate::commands;
 use crate::dedup;
 use crate::keys;
+use crate::lifecycle;
 use crate::rows;
-use crate::tables::{TableError, WriteBatch};
+use crate::tables::TableError;
 use crate::timers;
 use crate::transaction::{Outcome, Transaction, rejected};
+use crate::write_batch::WriteBatch;
 use baton_protocol::proto::internal::command::Body;
 use baton_protocol::proto::internal::{Batch, Command, Event, Pulse, Rejection, Reply};
 use baton_protocol::{ErrorCode, GroupId, GroupMap, IntentId, limits};
@@ -47,7 +49,7 @@ pub struct Applied {
     pub log_time_ms: u64,
     /// One per command, in order.
     pub replies: Vec<Reply>,
-    /// Events appended, in order; the three birth events of a submit included.
+    /// Events appended, in order. Not those of a birth, which everyone knows: see [`crate::birth_events`].
     pub events: Vec<Event>,
     pub effects: Vec<Effect>,
 }
@@ -79,24 +81,26 @@ pub enum Effect {
 ///
 /// # Errors
 /// Only when storage fails or holds a row that cannot be decoded.
-pub fn apply(tables: &mut WriteBatch<'_>, entry: &Batch, ctx: &ApplyContext) -> Result<Applied, TableError> {
+pub fn apply(tables: &mut WriteBatch<'_>, entry: Batch, ctx: &ApplyContext) -> Result<Applied, TableError> {
     let before_ms = rows::read_u64(&*tables, &keys::clock())?.unwrap_or(0);
     let now_ms = before_ms.max(entry.log_time_ms);
     rows::write_u64(tables, keys::clock(), now_ms);
     let mut tx = Transaction::new(tables, ctx, now_ms);
-    let mut replies = Vec::with_capacity(entry.commands.len());
-    for command in &entry.commands {
+    let commands = entry.commands.len();
+    let mut replies = Vec::with_capacity(commands);
+    for command in entry.commands {
         replies.push(answer(&mut tx, command)?);
     }
     timers::flush(&mut tx);
-    dedup::settle(&mut tx, entry.commands.len())?;
+    lifecycle::count(&mut tx)?;
+    dedup::settle(&mut tx, commands)?;
     Ok(tx.into_applied(replies))
 }
 
 /// Answers one command: from memory when it was applied before, not at all when it came too late.
-fn answer(tx: &mut Transaction<'_, '_>, command: &Command) -> Result<Reply, TableError> {
-    let remembered = dedup::applies_to(command);
-    if remembered && let Some(reply) = dedup::find(tx, command)? {
+fn answer(tx: &mut Transaction<'_, '_>, mut command: Command) -> Result<Reply, TableError> {
+    let remembered = dedup::applies_to(&command);
+    if remembered && let Some(reply) = dedup::find(tx, &command)? {
         return Ok(reply);
     }
     if command.expires_at_ms != 0 && command.expires_at_ms < tx.now_ms {
@@ -106,7 +110,7 @@ fn answer(tx: &mut Transaction<'_, '_>, command: &Command) -> Result<Reply, Tabl
             existing_service_account: None,
         }));
     }
-    let Some(body) = &command.body else {
+    let Some(body) = command.body.take() else {
         return Ok(rejected(Rejection {
             code: ErrorCode::InvalidArgument.number(),
             message: "command is unknown to this version; upgrade every node first".into(),
@@ -118,7 +122,7 @@ fn answer(tx: &mut Transaction<'_, '_>, command: &Command) -> Result<Reply, Tabl
         Err(rejection) => rejected(rejection),
     };
     if remembered {
-        dedup::remember(tx, command, &reply);
+        dedup::remember(tx, &command, &reply);
     }
     Ok(reply)
 }
@@ -150,27 +154,27 @@ pub fn is_deduplicated(body: &Body) -> bool {
     }
 }
 
-fn dispatch(tx: &mut Transaction<'_, '_>, body: &Body) -> Outcome {
+fn dispatch(tx: &mut Transaction<'_, '_>, body: Body) -> Outcome {
     match body {
         Body::Submit(c) => commands::submit::apply(tx, c),
-        Body::Resolve(c) => commands::resolve::apply(tx, c),
-        Body::Resume(c) => commands::resume::apply(tx, c),
-        Body::Controls(c) => commands::controls::apply(tx, c),
-        Body::Policy(c) => commands::policy::apply(tx, c),
-        Body::StartScenario(c) => commands::start_scenario::apply(tx, c),
-        Body::FailAttempt(c) => commands::fail_attempt::apply(tx, c),
-        Body::Redeliver(c) => commands::redeliver::apply(tx, c),
+        Body::Resolve(c) => commands::resolve::apply(tx, &c),
+        Body::Resume(c) => commands::resume::apply(tx, &c),
+        Body::Controls(c) => commands::controls::apply(tx, &c),
+        Body::Policy(c) => commands::policy::apply(tx, &c),
+        Body::StartScenario(c) => commands::start_scenario::apply(tx, &c),
+        Body::FailAttempt(c) => commands::fail_attempt::apply(tx, &c),
+        Body::Redeliver(c) => commands::redeliver::apply(tx, &c),
         Body::FinishAttempt(c) => commands::finish_attempt::apply(tx, c),
         Body::Pulse(Pulse {}) => commands::pulse::apply(tx),
-        Body::Reserve(c) => commands::reserve::apply(tx, c),
-        Body::Finish(c) => commands::finish::apply(tx, c),
-        Body::Deliver(c) => commands::deliver::apply(tx, c),
-        Body::Acknowledge(c) => commands::acknowledge::apply(tx, c),
-        Body::Bootstrap(c) => commands::bootstrap::apply(tx, c),
-        Body::CreateServiceAccount(c) => commands::create_service_account::apply(tx, c),
-        Body::UpdateServiceAccount(c) => commands::update_service_account::apply(tx, c),
-        Body::CreateApiKey(c) => commands::create_api_key::apply(tx, c),
-        Body::RevokeApiKey(c) => commands::revoke_api_key::apply(tx, c),
-        Body::SetFeatureLevel(c) => commands::set_feature_level::apply(tx, c),
+        Body::Reserve(c) => commands::reserve::apply(tx, &c),
+        Body::Finish(c) => commands::finish::apply(tx, &c),
+        Body::Deliver(c) => commands::deliver::apply(tx, &c),
+        Body::Acknowledge(c) => commands::acknowledge::apply(tx, &c),
+        Body::Bootstrap(c) => commands::bootstrap::apply(tx, &c),
+        Body::CreateServiceAccount(c) => commands::create_service_account::apply(tx, &c),
+        Body::UpdateServiceAccount(c) => commands::update_service_account::apply(tx, &c),
+        Body::CreateApiKey(c) => commands::create_api_key::apply(tx, &c),
+        Body::RevokeApiKey(c) => commands::revoke_api_key::apply(tx, &c),
+        Body::SetFeatureLevel(c) => commands::set_feature_level::apply(tx, &c),
     }
 }

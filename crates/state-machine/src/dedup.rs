@@ -175,7 +175,7 @@ mod tests {
         replica.now_ms += 100;
         let again = run(&mut replica, vec![command(1, 1)]);
         assert_eq!(again, first);
-        assert!(replica.last.events.is_empty());
+        assert!(replica.last.effects.is_empty());
     }
 
     #[test]
@@ -183,7 +183,7 @@ mod tests {
         let mut replica = Replica::new(1, 1);
         let replies = run(&mut replica, vec![command(1, 1), command(1, 1)]);
         assert_eq!(replies[0], replies[1]);
-        assert_eq!(replica.last.events.len(), 3, "one birth");
+        assert_eq!(replica.last.effects.len(), 1, "one birth");
     }
 
     #[test]
@@ -210,7 +210,7 @@ mod tests {
         let before = replica.hash();
         let late = run(&mut replica, vec![command(2, 1)]);
         assert_eq!(refusal(&late[0]), Some(ErrorCode::CommandExpired));
-        assert!(replica.last.events.is_empty());
+        assert!(replica.last.effects.is_empty());
         assert_eq!(replica.hash(), before);
         // A command that was overtaken, and never came before, is none of the settled ones.
         run(&mut replica, vec![command(6, 5)]);

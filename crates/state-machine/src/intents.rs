@@ -4,7 +4,8 @@
 use crate::keys;
 use crate::lifecycle::BIRTH_EVENTS;
 use crate::rows;
-use crate::tables::{TableError, Tables, WriteBatch};
+use crate::tables::{TableError, Tables};
+use crate::write_batch::WriteBatch;
 use baton_protocol::IntentId;
 use baton_protocol::proto::internal::{Event, Intent, IntentRow, Payload};
 use bytes::Bytes;
@@ -95,28 +96,28 @@ pub(crate) fn insert(tables: &mut WriteBatch<'_>, id: IntentId, intent: &Intent,
     rows::insert(tables, keys::intent(id), &row);
 }
 
-/// Rewrites the header of an intent that exists.
-pub(crate) fn save(tables: &mut WriteBatch<'_>, id: IntentId, intent: &Intent) -> Result<(), TableError> {
+/// Rewrites the header of an intent that exists, and appends `events`, whose numbers are the next.
+pub(crate) fn save<'e>(
+    tables: &mut WriteBatch<'_>,
+    id: IntentId,
+    intent: &Intent,
+    events: impl IntoIterator<Item = &'e Event>,
+) -> Result<(), TableError> {
     let mut row = row(&*tables, id)?.unwrap_or_default();
     row.intent = intent.encode_to_vec().into();
-    rows::write(tables, keys::intent(id), &row);
-    Ok(())
-}
-
-/// Appends an event to an intent that exists; `seq` is the next.
-pub(crate) fn append(tables: &mut WriteBatch<'_>, id: IntentId, event: &Event) -> Result<(), TableError> {
-    let mut row = row(&*tables, id)?.unwrap_or_default();
-    let inline_bytes: usize = row.events.iter().map(Bytes::len).sum();
-    let fits = row.events.len() < EVENTS_INLINE_MAX
-        && inline_bytes + event.encoded_len() <= EVENTS_INLINE_BYTES_MAX
-        // Once one had no room, all later ones go the same way.
-        && inline_position(event.seq) == Some(row.events.len());
-    if fits {
-        row.events.push(event.encode_to_vec().into());
-        rows::write(tables, keys::intent(id), &row);
-    } else {
-        rows::insert(tables, keys::event(id, event.seq), event);
+    for event in events {
+        let inline_bytes: usize = row.events.iter().map(Bytes::len).sum();
+        let fits = row.events.len() < EVENTS_INLINE_MAX
+            && inline_bytes + event.encoded_len() <= EVENTS_INLINE_BYTES_MAX
+            // Once one had no room, all later ones go the same way.
+            && inline_position(event.seq) == Some(row.events.len());
+        if fits {
+            row.events.push(event.encode_to_vec().into());
+        } else {
+            rows::insert(tables, keys::event(id, event.seq), event);
+        }
     }
+    rows::write(tables, keys::intent(id), &row);
     Ok(())
 }
 
@@ -170,7 +171,7 @@ mod tests {
             data: vec![1; payload_bytes].into(),
             content_type: String::new(),
         };
-        let header = Intent {
+        let mut header = Intent {
             intent_id: id.to_bytes(),
             last_seq: BIRTH_EVENTS,
             ..Intent::default()
@@ -180,10 +181,9 @@ mod tests {
         for bytes in event_bytes {
             last_seq += 1;
             let event = event_of(id, last_seq, *bytes);
-            commit(&mut tables, |batch| append(batch, id, &event).unwrap());
+            header.last_seq = last_seq;
+            commit(&mut tables, |batch| save(batch, id, &header, [&event]).unwrap());
         }
-        let header = Intent { last_seq, ..header };
-        commit(&mut tables, |batch| save(batch, id, &header).unwrap());
         assert_eq!(intent(&tables, id).unwrap(), Some(header));
         assert_eq!(super::payload(&tables, id).unwrap(), Some(payload));
         let all = events_after(&tables, id, 0, 100).unwrap();

@@ -38,6 +38,7 @@ mod threads;
 mod timers;
 mod transaction;
 mod visibility;
+mod write_batch;
 
 pub use apply::{Applied, ApplyContext, Effect, Settings, apply, is_deduplicated};
 pub use deliveries::{DeliveryRows, delivery_rows, open_deliveries};
@@ -45,4 +46,5 @@ pub use lifecycle::birth_events;
 pub use mailbox::BACKLOG_DELIVERIES_MAX;
 pub use memory::MemoryTables;
 pub use query::{log_time_ms, next_due_ms, outbox_head, query};
-pub use tables::{Change, Changes, TableError, Tables, WriteBatch};
+pub use tables::{Change, Changes, TableError, Tables};
+pub use write_batch::WriteBatch;

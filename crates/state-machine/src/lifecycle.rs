@@ -6,16 +6,16 @@ use crate::mailbox;
 use crate::outbox;
 use crate::rows;
 use crate::scenario;
+use crate::tables::TableError;
 use crate::timers;
-use crate::transaction::{Stop, Transaction, reject, reply};
-use baton_protocol::address::{is_agent_core, slot_of};
-use baton_protocol::proto::internal::pending_with::Kind;
+use crate::transaction::{Appended, Stop, Transaction, reject, reply};
+use baton_protocol::address::slot_of;
 use baton_protocol::proto::internal::{
-    AgentRef, CompletionNotice, CompletionQueued, Event, EventDetails, EventType, Intent, Payload,
-    PendingWith, Reply, Status, StepFinished, TimerKind, Transitioned, WaitingReason, outbox_message,
-    reply as outcome,
+    CompletionNotice, CompletionQueued, Event, EventDetails, EventType, Intent, Payload, PendingWith, Reply,
+    Status, StepFinished, TimerKind, Transitioned, WaitingReason, outbox_message, reply as outcome,
 };
 use baton_protocol::{ErrorCode, IntentId};
+use std::borrow::Cow;
 
 /// Events of a submit. They are expanded from the header, never stored.
 pub(crate) const BIRTH_EVENTS: u32 = 3;
@@ -45,33 +45,13 @@ pub fn birth_events(intent: &Intent) -> Vec<Event> {
     let mut delivered = event(3, EventType::Delivered, Status::Delivered, GATEWAY);
     if let Some(agent) = &intent.to_agent {
         delivered.handler = agent.address.clone();
-        delivered.pending_with = Some(pending_with(agent, ""));
+        delivered.pending_with = Some(PendingWith::on(agent, ""));
     }
     vec![
         event(1, EventType::Created, Status::Created, sender),
         event(2, EventType::Submitted, Status::Submitted, GATEWAY),
         delivered,
     ]
-}
-
-/// Who has to act, as clients see it.
-pub(crate) fn pending_with(agent: &AgentRef, display_name: &str) -> PendingWith {
-    let internal = is_agent_core(agent);
-    let reference = if internal {
-        "agent_core"
-    } else {
-        agent.address.as_str()
-    };
-    PendingWith {
-        kind: if internal { Kind::Internal } else { Kind::Agent }.into(),
-        r#ref: reference.to_owned(),
-        name: if display_name.is_empty() {
-            reference
-        } else {
-            display_name
-        }
-        .to_owned(),
-    }
 }
 
 /// Writes a new intent: header, payload, mailbox entry, indexes, deadline. The caller has filled in who and what.
@@ -85,8 +65,8 @@ pub(crate) fn create(
     intent.last_seq = BIRTH_EVENTS;
     intent.created_at_ms = tx.now_ms;
     intent.updated_at_ms = tx.now_ms;
-    intent.handler = intent.to_agent.clone();
-    intent.pending_with = intent.to_agent.as_ref().map(|a| pending_with(a, ""));
+    intent.handler = None;
+    intent.pending_with = None;
     intent.payload_bytes = payload.map_or(0, |p| p.data.len() as u64);
     if mailbox::is_deliverable(&intent) {
         mailbox::enqueue(tx, &mut intent)?;
@@ -98,19 +78,26 @@ pub(crate) fn create(
         let due_ms = intent.deadline_at_ms;
         timers::add(tx, due_ms, id.slot(), TimerKind::Deadline, id.as_bytes(), due_ms);
     }
-    let count = rows::read_u64(&*tx.tables, &keys::intent_count())?.unwrap_or(0);
-    rows::write_u64(tx.tables, keys::intent_count(), count.saturating_add(1));
     intents::insert(tx.tables, id, &intent, payload);
-    for event in birth_events(&intent) {
-        tx.push_event(event);
-    }
+    tx.count_born();
     Ok(intent)
 }
 
-/// Writes the header.
+/// Writes the header, and what was appended since it was last written.
 pub(crate) fn save(tx: &mut Transaction<'_, '_>, intent: &Intent) -> Result<(), Stop> {
     let id = rows::id_of(intent)?;
-    Ok(intents::save(tx.tables, id, intent)?)
+    Ok(tx.save_intent(id, intent)?)
+}
+
+/// Brings the number of intents up to date, for everything that the entry created and removed.
+pub(crate) fn count(tx: &mut Transaction<'_, '_>) -> Result<(), TableError> {
+    let (born, erased) = tx.take_counts();
+    if born != erased {
+        let before = rows::read_u64(&*tx.tables, &keys::intent_count())?.unwrap_or(0);
+        let after = before.saturating_add(born).saturating_sub(erased);
+        rows::write_u64(tx.tables, keys::intent_count(), after);
+    }
+    Ok(())
 }
 
 /// One event to append, with the status the intent has after it.
@@ -156,12 +143,12 @@ pub(crate) fn require_open(intent: &Intent) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Appends one event and moves the header with it. The caller saves the header.
+/// Appends one event and moves the header with it. Both are stored when the caller saves the header.
 pub(crate) fn append(
     tx: &mut Transaction<'_, '_>,
     intent: &mut Intent,
     entry: Entry<'_>,
-) -> Result<Event, Stop> {
+) -> Result<Appended, Stop> {
     require_open(intent)?;
     let from = intent.status();
     if entry.status != from && !from.may_become(entry.status) {
@@ -174,7 +161,6 @@ pub(crate) fn append(
             ),
         ));
     }
-    let id = rows::id_of(intent)?;
     intent.last_seq = intent.last_seq.saturating_add(1);
     intent.status = entry.status.into();
     intent.waiting_reason = entry.waiting.into();
@@ -185,15 +171,13 @@ pub(crate) fn append(
         r#type: entry.kind.into(),
         status: entry.status.into(),
         waiting_reason: entry.waiting.into(),
-        handler: mailbox::holder(intent).map_or_else(String::new, |a| a.address.clone()),
-        pending_with: intent.pending_with.clone(),
+        handler: intent.holder().map_or_else(String::new, |a| a.address.clone()),
+        pending_with: intent.pending().map(Cow::into_owned),
         actor: entry.actor.to_owned(),
         at_ms: tx.now_ms,
         details: entry.details,
     };
-    intents::append(tx.tables, id, &event)?;
-    tx.push_event(event.clone());
-    Ok(event)
+    Ok(tx.append_event(event))
 }
 
 /// Appends `intent.in_progress` unless the intent is in progress already. An empty `reason` is none.
@@ -202,7 +186,7 @@ pub(crate) fn start_work(
     intent: &mut Intent,
     actor: &str,
     reason: &str,
-) -> Result<Option<Event>, Stop> {
+) -> Result<Option<Appended>, Stop> {
     if intent.status() == Status::InProgress {
         return Ok(None);
     }
@@ -219,7 +203,7 @@ pub(crate) fn start_work(
 /// How an intent ended.
 #[derive(Debug)]
 pub(crate) struct Finished {
-    pub(crate) event: Event,
+    pub(crate) event: Appended,
     pub(crate) completion: Option<CompletionQueued>,
 }
 
@@ -236,7 +220,11 @@ pub(crate) fn finish(
     let before = intent.status();
     let kind = EventType::for_status(status).unwrap_or(EventType::Unspecified);
     intent.pending_with = None;
-    let event = append(tx, intent, Entry::new(kind, status, actor).details(details))?;
+    let event = append(
+        tx,
+        intent,
+        Entry::new(kind, status, actor).details(details.clone()),
+    )?;
     mailbox::remove(tx, intent)?;
     if intent.deadline_at_ms != 0 {
         timers::remove(
@@ -256,7 +244,6 @@ pub(crate) fn finish(
         id.to_bytes(),
         0,
     );
-    let details = event.details.clone().unwrap_or_default();
     let completion = notify_reply_to(tx, intent, &details)?;
     notify_parent(tx, intent, before, details)?;
     if intent.scenario_parent {
@@ -345,8 +332,7 @@ pub(crate) fn erase(tx: &mut Transaction<'_, '_>, id: IntentId) -> Result<(), St
         tx.tables.delete(keys::scenario(id));
     }
     intents::erase(tx.tables, id, intent.last_seq)?;
-    let count = rows::read_u64(&*tx.tables, &keys::intent_count())?.unwrap_or(0);
-    rows::write_u64(tx.tables, keys::intent_count(), count.saturating_sub(1));
+    tx.count_erased();
     Ok(())
 }
 

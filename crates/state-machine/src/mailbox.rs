@@ -15,11 +15,6 @@ pub(crate) const AGENT_KEY_BYTES_MAX: usize = 2_048;
 /// Cursors are never consecutive: some clients ask for "last + 1" as an exclusive bound.
 const CURSOR_STRIDE: u64 = 2;
 
-/// Who holds the intent's delivery: the handler, which is the recipient until a transfer.
-pub(crate) fn holder(intent: &Intent) -> Option<&AgentRef> {
-    intent.handler.as_ref().or(intent.to_agent.as_ref())
-}
-
 /// Address of the agent the intent was sent to.
 pub(crate) fn recipient_address(intent: &Intent) -> String {
     intent
@@ -30,7 +25,7 @@ pub(crate) fn recipient_address(intent: &Intent) -> String {
 
 /// Whether the intent belongs in a mailbox while it is open.
 pub(crate) fn is_deliverable(intent: &Intent) -> bool {
-    !intent.scenario_parent && holder(intent).is_some_and(|agent| !is_agent_core(agent))
+    !intent.scenario_parent && intent.holder().is_some_and(|agent| !is_agent_core(agent))
 }
 
 /// Checks an agent reference before anything is keyed by it.
@@ -45,10 +40,10 @@ pub(crate) fn require_agent<'m>(agent: Option<&'m AgentRef>, field: &str) -> Res
 
 /// Puts the intent in its holder's mailbox under a fresh cursor. The caller saves the header.
 pub(crate) fn enqueue(tx: &mut Transaction<'_, '_>, intent: &mut Intent) -> Result<(), Stop> {
-    let Some(agent) = holder(intent).cloned() else {
+    let Some(agent) = intent.holder() else {
         return Ok(());
     };
-    let agent_key = keys::agent(&agent);
+    let agent_key = keys::agent(agent);
     let mut state: AgentState = rows::read(&*tx.tables, &agent_key)?.unwrap_or_default();
     if state.open_deliveries >= BACKLOG_DELIVERIES_MAX {
         return Err(reject(
@@ -67,29 +62,29 @@ pub(crate) fn enqueue(tx: &mut Transaction<'_, '_>, intent: &mut Intent) -> Resu
         intent_id: intent.intent_id.clone(),
         enqueued_at_ms: tx.now_ms,
     };
-    rows::insert(tx.tables, keys::mailbox(&agent, cursor), &entry);
-    intent.mailbox_cursor = cursor;
+    rows::insert(tx.tables, keys::mailbox(agent, cursor), &entry);
     tx.push_effect(Effect::Deliver {
-        agent_key: agent.key,
+        agent_key: agent.key.clone(),
         cursor,
         intent_id: rows::id_of(intent)?,
     });
+    intent.mailbox_cursor = cursor;
     Ok(())
 }
 
 /// Takes the intent out of its holder's mailbox, if it is in one. The caller saves the header.
 pub(crate) fn remove(tx: &mut Transaction<'_, '_>, intent: &mut Intent) -> Result<(), Stop> {
     let cursor = std::mem::take(&mut intent.mailbox_cursor);
-    let Some(agent) = holder(intent).filter(|_| cursor != 0).cloned() else {
+    let Some(agent) = intent.holder().filter(|_| cursor != 0) else {
         return Ok(());
     };
-    let agent_key = keys::agent(&agent);
+    let agent_key = keys::agent(agent);
     let mut state: AgentState = rows::read(&*tx.tables, &agent_key)?.unwrap_or_default();
     state.open_deliveries = state.open_deliveries.saturating_sub(1);
     rows::write(tx.tables, agent_key, &state);
-    tx.tables.delete(keys::mailbox(&agent, cursor));
+    tx.tables.delete(keys::mailbox(agent, cursor));
     tx.push_effect(Effect::Withdraw {
-        agent_key: agent.key,
+        agent_key: agent.key.clone(),
         cursor,
         intent_id: rows::id_of(intent)?,
     });
@@ -105,8 +100,8 @@ pub(crate) fn requeue(tx: &mut Transaction<'_, '_>, intent: &mut Intent) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tables::WriteBatch;
     use crate::testing::{Replica, agent, intent_id, refusal, submit};
+    use crate::write_batch::WriteBatch;
     use baton_protocol::proto::internal::command::Body;
     use baton_protocol::proto::internal::{ResolveIntent, Status};
 

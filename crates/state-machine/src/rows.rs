@@ -1,7 +1,8 @@
 //! Typed access to rows.
 
 use crate::keys::{self, Range};
-use crate::tables::{TableError, Tables, WriteBatch};
+use crate::tables::{TableError, Tables};
+use crate::write_batch::WriteBatch;
 use baton_protocol::IntentId;
 use baton_protocol::proto::internal::{Intent, Scenario};
 use bytes::Bytes;

@@ -12,7 +12,8 @@ use baton_protocol::address::slot_of;
 use baton_protocol::proto::internal::step_state::Phase;
 use baton_protocol::proto::internal::{
     AgentRef, CancelIntent, CompiledStep, CompletionQueued, EventDetails, EventType, Intent, Payload,
-    Scenario, StartStep, Status, StepFinished, StepLink, StepState, TimerKind, WaitingReason, outbox_message,
+    PendingWith, Scenario, StartStep, Status, StepFinished, StepLink, StepState, TimerKind, WaitingReason,
+    outbox_message,
 };
 use baton_protocol::{IntentId, Slot};
 use bytes::Bytes;
@@ -116,7 +117,7 @@ fn start_step(
         payload: Some(payload),
     };
     outbox::send(tx, tx.group_of(slot), outbox_message::Body::StartStep(message))?;
-    parent.pending_with = Some(lifecycle::pending_with(&agent, &step.display_name));
+    parent.pending_with = Some(PendingWith::on(&agent, &step.display_name));
     parent.handler = Some(agent);
     let details = EventDetails {
         step_id: step.step_id.clone(),
@@ -339,7 +340,7 @@ fn wait_for_retry(
         .now_ms
         .saturating_add(u64::from(step.retry_delay_seconds) * 1_000);
     timers::add(tx, due_ms, id.slot(), TimerKind::StepRetry, id.as_bytes(), guard);
-    parent.pending_with = Some(lifecycle::pending_with(
+    parent.pending_with = Some(PendingWith::on(
         &AgentRef {
             address: RUNTIME.into(),
             ..AgentRef::default()

@@ -1,8 +1,7 @@
-//! Ordered byte tables and the write batch that `apply` works in.
+//! Ordered byte tables, and how changes lie over them.
 
 use bytes::Bytes;
-use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -46,144 +45,11 @@ pub struct Change {
     pub existed: bool,
 }
 
-/// What a finished batch changes. To be made visible atomically, with the applied index.
+/// What a finished [`crate::WriteBatch`] changes. To be made visible atomically, with the applied index.
 pub type Changes = BTreeMap<Vec<u8>, Change>;
 
-/// Pending changes of one log entry over a read view. Nothing reaches storage before [`WriteBatch::finish`].
-pub struct WriteBatch<'a> {
-    base: &'a dyn Tables,
-    /// `existed` means "may have existed" until [`WriteBatch::finish`].
-    changes: Changes,
-    /// What each write replaced in `changes`, oldest first.
-    undo: Vec<(Vec<u8>, Option<Change>)>,
-    /// Rows of `base` that were read, so that the state hash need not read them again.
-    seen: RefCell<HashMap<Vec<u8>, Option<Bytes>>>,
-}
-
-impl std::fmt::Debug for WriteBatch<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("WriteBatch")
-            .field("changes", &self.changes.len())
-            .finish_non_exhaustive()
-    }
-}
-
-impl<'a> WriteBatch<'a> {
-    /// An empty batch over `base`.
-    #[must_use]
-    pub fn new(base: &'a dyn Tables) -> Self {
-        Self {
-            base,
-            changes: Changes::new(),
-            undo: Vec::new(),
-            seen: RefCell::default(),
-        }
-    }
-
-    /// A point that [`WriteBatch::roll_back`] can return to.
-    #[must_use]
-    pub fn mark(&self) -> usize {
-        self.undo.len()
-    }
-
-    /// Takes back every write since `mark`. A refused command leaves nothing behind this way.
-    pub fn roll_back(&mut self, mark: usize) {
-        while self.undo.len() > mark {
-            let Some((key, replaced)) = self.undo.pop() else {
-                return;
-            };
-            match replaced {
-                Some(change) => self.changes.insert(key, change),
-                None => self.changes.remove(&key),
-            };
-        }
-    }
-
-    fn write(&mut self, key: Vec<u8>, value: Option<Bytes>, may_exist: bool) {
-        let existed = self.changes.get(&key).map_or(may_exist, |change| change.existed);
-        let replaced = self.changes.insert(key.clone(), Change { value, existed });
-        self.undo.push((key, replaced));
-    }
-
-    /// Writes a row.
-    pub fn put(&mut self, key: Vec<u8>, value: impl Into<Bytes>) {
-        self.write(key, Some(value.into()), true);
-    }
-
-    /// Writes a row under a key that no row has, which spares a look at storage. The caller must be certain: a row
-    /// that exists after all makes the state hash wrong.
-    pub fn insert(&mut self, key: Vec<u8>, value: impl Into<Bytes>) {
-        debug_assert!(
-            self.changes.contains_key(&key) || matches!(self.base.get(&key), Ok(None)),
-            "inserted row exists"
-        );
-        self.write(key, Some(value.into()), false);
-    }
-
-    /// Deletes a row; a missing one is fine.
-    pub fn delete(&mut self, key: Vec<u8>) {
-        self.write(key, None, true);
-    }
-
-    fn get_base(&self, key: &[u8]) -> Result<Option<Bytes>, TableError> {
-        if let Some(known) = self.seen.borrow().get(key) {
-            return Ok(known.clone());
-        }
-        let value = self.base.get(key)?;
-        self.seen.borrow_mut().insert(key.to_vec(), value.clone());
-        Ok(value)
-    }
-
-    /// The changes, with the state hash brought up to date. Rows put back to their old value are dropped.
-    ///
-    /// # Errors
-    /// When storage fails.
-    pub fn finish(self) -> Result<Changes, TableError> {
-        let mut hash = state_hash(self.base)?;
-        let mut seen = self.seen.into_inner();
-        let mut out = Vec::with_capacity(self.changes.len() + 1);
-        for (key, Change { value, existed }) in self.changes {
-            let old = match (existed, seen.remove(&key)) {
-                (false, _) => None,
-                (true, Some(known)) => known,
-                (true, None) => self.base.get(&key)?,
-            };
-            if old == value {
-                continue;
-            }
-            let existed = old.is_some();
-            hash = hash.wrapping_sub(old.map_or(0, |v| row_hash(&key, &v)));
-            hash = hash.wrapping_add(value.as_ref().map_or(0, |v| row_hash(&key, v)));
-            out.push((key, Change { value, existed }));
-        }
-        if !out.is_empty() {
-            let hash = Change {
-                value: Some(Bytes::copy_from_slice(&hash.to_be_bytes())),
-                existed: true,
-            };
-            out.push((STATE_HASH_KEY.to_vec(), hash));
-        }
-        Ok(out.into_iter().collect())
-    }
-}
-
-impl Tables for WriteBatch<'_> {
-    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, TableError> {
-        match self.changes.get(key) {
-            Some(change) => Ok(change.value.clone()),
-            None => self.get_base(key),
-        }
-    }
-
-    fn scan(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), TableError> {
-        scan_overlay(&self.changes, from, to, visit, |merged| {
-            self.base.scan(from, to, merged)
-        })
-    }
-}
-
 /// Merges an overlay of changes into an ordered scan of what lies below it. `below` runs the lower scan with the
-/// visitor it is given. Shared by [`WriteBatch`] and by storage that keeps a memtable over a disk table.
+/// visitor it is given. Shared by [`crate::WriteBatch`] and by storage that keeps a memtable over a disk table.
 ///
 /// # Errors
 /// Whatever `below` returns.
@@ -247,7 +113,16 @@ pub fn state_hash(tables: &dyn Tables) -> Result<u64, TableError> {
 /// Hash of one row as it enters the state hash.
 #[must_use]
 pub fn row_hash(key: &[u8], value: &[u8]) -> u64 {
-    xxh3_64_with_seed(value, xxh3_64_with_seed(key, 0))
+    value_hash(key_hash(key), value)
+}
+
+pub(crate) fn key_hash(key: &[u8]) -> u64 {
+    xxh3_64_with_seed(key, 0)
+}
+
+/// [`row_hash`] from the hash of the key.
+pub(crate) fn value_hash(key_hash: u64, value: &[u8]) -> u64 {
+    xxh3_64_with_seed(value, key_hash)
 }
 
 /// The smallest key above every key that starts with `prefix`.
@@ -261,31 +136,4 @@ pub fn prefix_end(prefix: &[u8]) -> Vec<u8> {
         }
     }
     vec![u8::MAX; 64]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::memory::MemoryTables;
-
-    #[test]
-    fn rolling_back_restores_earlier_writes_of_the_batch() {
-        let base: MemoryTables = [(b"base".to_vec(), Bytes::from_static(b"0"))]
-            .into_iter()
-            .collect();
-        let mut batch = WriteBatch::new(&base);
-        batch.put(b"kept".to_vec(), "1");
-        batch.delete(b"base".to_vec());
-        let mark = batch.mark();
-        batch.put(b"kept".to_vec(), "2");
-        batch.put(b"kept".to_vec(), "3");
-        batch.put(b"base".to_vec(), "4");
-        batch.delete(b"new".to_vec());
-        batch.roll_back(mark);
-        assert_eq!(batch.get(b"kept").unwrap().as_deref(), Some(&b"1"[..]));
-        assert_eq!(batch.get(b"base").unwrap(), None);
-        let changes = batch.finish().unwrap();
-        let keys: Vec<_> = changes.keys().map(Vec::as_slice).collect();
-        assert_eq!(keys, [STATE_HASH_KEY, b"base", b"kept"]);
-    }
 }

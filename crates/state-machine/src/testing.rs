@@ -9,7 +9,8 @@
 use crate::apply::{Applied, ApplyContext, Settings, apply};
 use crate::memory::MemoryTables;
 use crate::query::{outbox_head, query};
-use crate::tables::{Change, Changes, STATE_HASH_KEY, Tables, WriteBatch, prefix_end, row_hash, state_hash};
+use crate::tables::{Change, Changes, STATE_HASH_KEY, Tables, prefix_end, row_hash, state_hash};
+use crate::write_batch::WriteBatch;
 use baton_protocol::address::{canonical, slot_of};
 use baton_protocol::proto::internal::{
     AcknowledgeOutbox, Actor, AgentRef, Batch, Command, DeliverMessage, Event, GetIntent, Intent, IntentView,
@@ -61,7 +62,7 @@ impl Replica {
     pub fn apply(&mut self, entry: &Batch) -> Applied {
         let (applied, changes) = {
             let mut batch = WriteBatch::new(&self.tables);
-            let applied = apply(&mut batch, entry, &self.ctx).expect("apply is total");
+            let applied = apply(&mut batch, entry.clone(), &self.ctx).expect("apply is total");
             (applied, batch.finish().expect("memory does not fail"))
         };
         self.tables.commit(changes);
@@ -424,7 +425,7 @@ fn applies_like_memory(mut store: impl Store) {
         let mut outcome = None;
         store.read(&mut |tables| {
             let mut batch = WriteBatch::new(tables);
-            let applied = apply(&mut batch, &entry, &replica.ctx).expect("apply is total");
+            let applied = apply(&mut batch, entry.clone(), &replica.ctx).expect("apply is total");
             outcome = Some((applied, batch.finish().expect("finish works")));
         });
         let (applied, changes) = outcome.expect("the view was read");

@@ -2,10 +2,12 @@
 
 use crate::apply::{Applied, ApplyContext, Effect};
 use crate::dedup::Origins;
-use crate::tables::{TableError, WriteBatch};
+use crate::intents;
+use crate::tables::TableError;
 use crate::timers::Retirement;
-use baton_protocol::proto::internal::{Done, Event, Rejection, Reply, reply};
-use baton_protocol::{ErrorCode, GroupId, META_GROUP, Slot};
+use crate::write_batch::WriteBatch;
+use baton_protocol::proto::internal::{Done, Event, Intent, Rejection, Reply, reply};
+use baton_protocol::{ErrorCode, GroupId, IntentId, META_GROUP, Slot};
 use bytes::Bytes;
 
 /// Why a command did not go through.
@@ -58,14 +60,61 @@ pub(crate) fn done() -> Reply {
     reply(reply::Outcome::Done(Done {}))
 }
 
+/// An event that the entry appended, by its position.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Appended(usize);
+
 /// What an entry produced so far, beside row changes.
 #[derive(Debug, Default)]
 struct Output {
     events: Vec<Event>,
+    /// Those of `events` that the rows of their intents do not hold yet.
+    unsaved: Vec<Appended>,
+    /// Intents created, and removed.
+    born: u64,
+    erased: u64,
     effects: Vec<Effect>,
     sends: Vec<GroupId>,
     timer_due_ms: Option<u64>,
     retirements: Vec<Retirement>,
+}
+
+/// How far an [`Output`] had come.
+#[derive(Debug)]
+struct OutputMark {
+    events: usize,
+    unsaved: usize,
+    effects: usize,
+    sends: usize,
+    retirements: usize,
+    born: u64,
+    erased: u64,
+    timer_due_ms: Option<u64>,
+}
+
+impl Output {
+    fn mark(&self) -> OutputMark {
+        OutputMark {
+            events: self.events.len(),
+            unsaved: self.unsaved.len(),
+            effects: self.effects.len(),
+            sends: self.sends.len(),
+            retirements: self.retirements.len(),
+            born: self.born,
+            erased: self.erased,
+            timer_due_ms: self.timer_due_ms,
+        }
+    }
+
+    fn roll_back(&mut self, mark: &OutputMark) {
+        self.events.truncate(mark.events);
+        self.unsaved.truncate(mark.unsaved);
+        self.effects.truncate(mark.effects);
+        self.sends.truncate(mark.sends);
+        self.retirements.truncate(mark.retirements);
+        (self.born, self.erased) = (mark.born, mark.erased);
+        self.timer_due_ms = mark.timer_due_ms;
+    }
 }
 
 /// One log entry in progress.
@@ -95,30 +144,60 @@ impl<'a, 'b> Transaction<'a, 'b> {
         work: impl FnOnce(&mut Self) -> Result<T, Stop>,
     ) -> Result<Result<T, Rejection>, TableError> {
         let mark = self.tables.mark();
-        let (events, effects, sends, retirements) = (
-            self.output.events.len(),
-            self.output.effects.len(),
-            self.output.sends.len(),
-            self.output.retirements.len(),
-        );
-        let timer_due_ms = self.output.timer_due_ms;
+        let produced = self.output.mark();
         match work(self) {
             Ok(value) => Ok(Ok(value)),
             Err(Stop::Tables(error)) => Err(error),
             Err(Stop::Rejected(rejection)) => {
                 self.tables.roll_back(mark);
-                self.output.events.truncate(events);
-                self.output.effects.truncate(effects);
-                self.output.sends.truncate(sends);
-                self.output.retirements.truncate(retirements);
-                self.output.timer_due_ms = timer_due_ms;
+                self.output.roll_back(&produced);
                 Ok(Err(*rejection))
             }
         }
     }
 
-    pub(crate) fn push_event(&mut self, event: Event) {
+    /// Takes an event that [`Self::save_intent`] will store.
+    pub(crate) fn append_event(&mut self, event: Event) -> Appended {
+        let at = Appended(self.output.events.len());
         self.output.events.push(event);
+        self.output.unsaved.push(at);
+        at
+    }
+
+    pub(crate) fn event(&self, at: Appended) -> Option<&Event> {
+        self.output.events.get(at.0)
+    }
+
+    /// Writes the header of an intent together with its new events.
+    pub(crate) fn save_intent(&mut self, id: IntentId, intent: &Intent) -> Result<(), TableError> {
+        let Output { events, unsaved, .. } = &mut self.output;
+        let new = unsaved
+            .iter()
+            .filter_map(|at| events.get(at.0))
+            .filter(|event| event.intent_id == intent.intent_id);
+        intents::save(self.tables, id, intent, new)?;
+        unsaved.retain(|at| {
+            events
+                .get(at.0)
+                .is_some_and(|event| event.intent_id != intent.intent_id)
+        });
+        Ok(())
+    }
+
+    pub(crate) fn count_born(&mut self) {
+        self.output.born += 1;
+    }
+
+    pub(crate) fn count_erased(&mut self) {
+        self.output.erased += 1;
+    }
+
+    /// Intents created and removed by the entry.
+    pub(crate) fn take_counts(&mut self) -> (u64, u64) {
+        (
+            std::mem::take(&mut self.output.born),
+            std::mem::take(&mut self.output.erased),
+        )
     }
 
     pub(crate) fn push_effect(&mut self, effect: Effect) {
@@ -184,8 +263,13 @@ impl<'a, 'b> Transaction<'a, 'b> {
             mut effects,
             sends,
             timer_due_ms,
-            retirements: _,
+            unsaved,
+            ..
         } = self.output;
+        debug_assert!(
+            unsaved.is_empty(),
+            "an event was appended and its header not saved"
+        );
         effects.extend(sends.into_iter().map(|target| Effect::Send { target }));
         effects.extend(timer_due_ms.map(|due_ms| Effect::Timer { due_ms }));
         Applied {

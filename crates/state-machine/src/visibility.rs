@@ -54,12 +54,12 @@ pub(crate) fn sees(actor: Option<&Actor>, intent: &Intent) -> bool {
             let own = actor.workspace_id.as_str();
             same(own, &intent.workspace_id)
                 || in_workspace(own, intent.to_agent.as_ref())
-                || in_workspace(own, intent.handler.as_ref())
+                || in_workspace(own, intent.holder())
         }
         KeyKind::Agent => {
             is_sender(&actor.address, intent)
                 || is_self(actor, intent.to_agent.as_ref())
-                || is_self(actor, intent.handler.as_ref())
+                || is_self(actor, intent.holder())
                 || is_self(actor, intent.reply_to.as_ref())
                 || grant(&actor.address, intent).is_some()
         }
@@ -73,7 +73,7 @@ fn is_sender(address: &str, intent: &Intent) -> bool {
 
 /// Whether the actor, or whom it acts for, is responsible for the intent now.
 pub(crate) fn is_handler(actor: Option<&Actor>, intent: &Intent) -> bool {
-    let handler = intent.handler.as_ref();
+    let handler = intent.holder();
     actor.is_some_and(|actor| {
         let acting_for = actor.acting_for.as_ref().map(|a| a.key.as_str());
         is_self(actor, handler) || handler.is_some_and(|h| acting_for.is_some_and(|key| same(key, &h.key)))
@@ -113,7 +113,7 @@ fn permits(actor: Option<&Actor>, intent: &Intent, operation: Operation) -> bool
                 return false;
             }
             is_sender(own, intent)
-                || is_self(actor, intent.handler.as_ref())
+                || is_self(actor, intent.holder())
                 || (as_itself == Some(true) && is_granted(own, intent, operation))
         }
     }

@@ -46,7 +46,7 @@ proptest! {
             let before = rows(replica);
             let second = replica.apply(&entry.batch);
             prop_assert_eq!(&second.replies, &entry.applied.replies);
-            prop_assert!(second.events.is_empty());
+            prop_assert!(second.events.is_empty() && second.effects.is_empty());
             prop_assert_eq!(rows(replica), before);
             world.log.push(support::Logged { applied: second, ..entry });
         }

@@ -74,7 +74,7 @@ impl Group {
         };
         let mut tables = self.tables.lock().unwrap();
         let mut changes = WriteBatch::new(&*tables);
-        let applied = baton_state_machine::apply(&mut changes, &batch, &ctx).unwrap();
+        let applied = baton_state_machine::apply(&mut changes, batch, &ctx).unwrap();
         let changes = changes.finish().unwrap();
         tables.commit(changes);
         drop(tables);

@@ -18,6 +18,9 @@ pub(super) fn payload(payload: Payload) -> v1::Payload {
 /// An intent; the numbers of statuses and reasons are the same on both sides.
 pub(super) fn intent(row: Intent) -> v1::Intent {
     v1::Intent {
+        handler: row
+            .holder()
+            .map_or_else(String::new, |agent| agent.address.clone()),
         intent_id: id(&row.intent_id),
         intent_type: row.intent_type,
         correlation_id: row.correlation_id,
@@ -30,7 +33,6 @@ pub(super) fn intent(row: Intent) -> v1::Intent {
         updated_at_ms: row.updated_at_ms,
         deadline_at_ms: row.deadline_at_ms,
         last_seq: row.last_seq,
-        handler: address(row.handler),
         failed_attempts: row.failed_attempts,
         max_delivery_attempts: row.max_delivery_attempts,
         policy_generation: row.policy_generation,

@@ -92,7 +92,7 @@ impl Service {
     }
 
     fn note_pick_up(&self, caller: &Caller, id: IntentId, intent: &Intent) {
-        let handler = intent.handler.as_ref().or(intent.to_agent.as_ref());
+        let handler = intent.holder();
         let may_handle = match caller.kind() {
             KeyKind::Workspace | KeyKind::Operator => true,
             KeyKind::Agent | KeyKind::Unspecified => handler.is_some_and(|h| h.key == caller.account.address),

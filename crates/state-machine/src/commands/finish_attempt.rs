@@ -6,7 +6,7 @@ use crate::transaction::{Outcome, Transaction, done, invalid};
 use crate::visibility::{self, Operation};
 use baton_protocol::proto::internal::{EventDetails, FinishAttempt, Status};
 
-pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &FinishAttempt) -> Outcome {
+pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: FinishAttempt) -> Outcome {
     let actor = command.actor.as_ref();
     let (_, mut intent) = visibility::load(&*tx.tables, actor, &command.intent_id, Operation::Resume)?;
     if intent.status().is_terminal() && command.fence.is_some() && intent.finished_by == command.fence {
@@ -16,29 +16,24 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &FinishAttempt) -> Ou
     if command.cursor == 0 || intent.mailbox_cursor != command.cursor {
         return Err(stale());
     }
-    let (status, details) = ending(command);
+    let (status, fence) = (command.status(), command.fence);
     if !matches!(status, Status::Completed | Status::Failed) {
         return Err(invalid("status must be COMPLETED or FAILED"));
     }
-    let label = visibility::label(actor);
-    lifecycle::start_work(tx, &mut intent, label, "")?;
-    intent.finished_by = command.fence;
-    lifecycle::finish(tx, &mut intent, status, label, details)?;
-    Ok(done())
-}
-
-fn ending(command: &FinishAttempt) -> (Status, EventDetails) {
-    let status = command.status();
     let mut details = EventDetails {
-        reason: command.reason.clone(),
+        reason: command.reason,
         ..EventDetails::default()
     };
     if status == Status::Completed {
-        details.result = command.body.clone();
+        details.result = command.body;
     } else {
-        details.error = command.body.clone();
+        details.error = command.body;
     }
-    (status, details)
+    let label = visibility::label(actor);
+    lifecycle::start_work(tx, &mut intent, label, "")?;
+    intent.finished_by = fence;
+    lifecycle::finish(tx, &mut intent, status, label, details)?;
+    Ok(done())
 }
 
 #[cfg(test)]

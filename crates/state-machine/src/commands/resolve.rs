@@ -28,7 +28,7 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &ResolveIntent) -> Ou
         let finished = lifecycle::finish(tx, &mut intent, status, visibility::label(actor), details)?;
         Ok(lifecycle::transitioned(
             intent,
-            Some(finished.event),
+            tx.event(finished.event).cloned(),
             true,
             finished.completion,
         ))

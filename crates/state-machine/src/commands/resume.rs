@@ -7,7 +7,7 @@ use crate::lifecycle::{self, Entry};
 use crate::mailbox;
 use crate::rows;
 use crate::scenario;
-use crate::transaction::{Outcome, Stop, Transaction, invalid, reject};
+use crate::transaction::{Appended, Outcome, Stop, Transaction, invalid, reject};
 use crate::visibility::{self, Operation};
 use baton_protocol::address::{is_agent_core, slot_of};
 use baton_protocol::proto::internal::resume_intent::Kind;
@@ -60,7 +60,7 @@ fn result(tx: &mut Transaction<'_, '_>, mut intent: Intent, command: &ResumeInte
     let finished = hand_in(tx, &mut intent, command)?;
     Ok(lifecycle::transitioned(
         intent,
-        Some(finished.event),
+        tx.event(finished.event).cloned(),
         true,
         finished.completion,
     ))
@@ -159,6 +159,7 @@ fn control(
     };
     intent.updated_at_ms = tx.now_ms;
     lifecycle::save(tx, &intent)?;
+    let event = event.and_then(|event| tx.event(event).cloned());
     Ok(lifecycle::transitioned(intent, event, true, None))
 }
 
@@ -169,7 +170,7 @@ fn transfer(
     next: &AgentRef,
     actor: &str,
     reason: &str,
-) -> Result<baton_protocol::proto::internal::Event, Stop> {
+) -> Result<Appended, Stop> {
     let next = mailbox::require_agent(Some(next), "next_handler")?;
     if intent.scenario_parent {
         return Err(invalid(
@@ -184,7 +185,7 @@ fn transfer(
     }
     mailbox::remove(tx, intent)?;
     intent.handler = Some(next.clone());
-    intent.pending_with = Some(lifecycle::pending_with(next, ""));
+    intent.pending_with = None;
     let entry = Entry::new(EventType::Transfer, Status::Waiting, actor)
         .waiting(WaitingReason::Agent)
         .details(EventDetails {

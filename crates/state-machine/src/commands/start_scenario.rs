@@ -32,14 +32,14 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &StartScenario) -> Ou
         &parent.intent_id,
         |tx| {
             if let Some(existing) = intents::intent(&*tx.tables, id)? {
-                return started_before(existing, &submit::new_intent(parent), compiled);
+                return started_before(existing, &submit::new_intent(parent.clone()), compiled);
             }
             submit::require_fresh_reservation(tx, parent)?;
             let intent = Intent {
                 scenario_parent: true,
                 scenario_id: compiled.scenario_id.clone(),
                 compile_id: compiled.compile_id.clone(),
-                ..submit::new_intent(parent)
+                ..submit::new_intent(parent.clone())
             };
             let mut intent = lifecycle::create(tx, intent, parent.payload.as_ref())?;
             let mut progress = Scenario {

@@ -9,21 +9,23 @@ use baton_protocol::address::{is_agent_core, slot_of};
 use baton_protocol::proto::internal::{Intent, Reply, Status, SubmitIntent, Submitted, reply as outcome};
 use baton_protocol::{ErrorCode, IntentId, Slot, limits};
 
-pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &SubmitIntent) -> Outcome {
-    let id = intent_id(tx, command)?;
+pub(crate) fn apply(tx: &mut Transaction<'_, '_>, mut command: SubmitIntent) -> Outcome {
+    let id = intent_id(tx, &command)?;
     let to_agent = require_agent(command.to_agent.as_ref(), "to_agent")?;
     if !is_agent_core(to_agent) && slot_of(to_agent) != id.slot() {
         return Err(invalid(
             "intent id carries another slot than its to_agent; mint it for that slot",
         ));
     }
-    let slot = claim_slot(command, id);
-    idempotency::once(tx, slot, command.idempotency.as_ref(), &command.intent_id, |tx| {
+    let slot = claim_slot(&command, id);
+    let claim = command.idempotency.take();
+    idempotency::once(tx, slot, claim.as_ref(), &id.to_bytes(), |tx| {
         if let Some(existing) = intents::intent(&*tx.tables, id)? {
             return submitted_before(&existing, command);
         }
-        require_fresh_reservation(tx, command)?;
-        let intent = lifecycle::create(tx, new_intent(command), command.payload.as_ref())?;
+        require_fresh_reservation(tx, &command)?;
+        let payload = command.payload.take();
+        let intent = lifecycle::create(tx, new_intent(command), payload.as_ref())?;
         Ok(submitted(&intent))
     })
 }
@@ -62,34 +64,35 @@ pub(crate) fn require_fresh_reservation(
 }
 
 /// The header as the caller describes it; `lifecycle::create` fills in the rest.
-pub(crate) fn new_intent(command: &SubmitIntent) -> Intent {
-    let actor = command.actor.as_ref();
-    let to_agent = command.to_agent.as_ref();
-    let owner =
-        |own: Option<&String>, recipient: Option<&String>| own.or(recipient).cloned().unwrap_or_default();
+pub(crate) fn new_intent(command: SubmitIntent) -> Intent {
+    let (org_id, workspace_id, submitted_by) = match (command.actor, &command.to_agent) {
+        (Some(actor), _) => (actor.org_id, actor.workspace_id, actor.address),
+        (None, Some(agent)) => (agent.org_id.clone(), agent.workspace_id.clone(), String::new()),
+        (None, None) => Default::default(),
+    };
     Intent {
-        intent_id: command.intent_id.clone(),
-        org_id: owner(actor.map(|a| &a.org_id), to_agent.map(|a| &a.org_id)),
-        workspace_id: owner(actor.map(|a| &a.workspace_id), to_agent.map(|a| &a.workspace_id)),
-        intent_type: command.intent_type.clone(),
-        correlation_id: command.correlation_id.clone(),
-        from_agent: match command.from_agent.as_str() {
-            "" => actor.map_or_else(String::new, |a| a.address.clone()),
-            given => given.to_owned(),
+        intent_id: command.intent_id,
+        org_id,
+        workspace_id,
+        intent_type: command.intent_type,
+        correlation_id: command.correlation_id,
+        from_agent: if command.from_agent.is_empty() {
+            submitted_by.clone()
+        } else {
+            command.from_agent
         },
-        to_agent: command.to_agent.clone(),
+        to_agent: command.to_agent,
         reply_to: command
             .reply_to
-            .clone()
             .filter(|a| require_agent(Some(a), "reply_to").is_ok()),
         deadline_at_ms: command.deadline_at_ms,
         max_delivery_attempts: match command.max_delivery_attempts {
             0 => limits::DELIVERY_ATTEMPTS_DEFAULT,
             given => given.min(limits::DELIVERY_ATTEMPTS_MAX),
         },
-        reminders: command.reminders.clone(),
-        trace_parent: command.trace_parent.clone(),
-        submitted_by: actor.map_or_else(String::new, |a| a.address.clone()),
+        reminders: command.reminders,
+        trace_parent: command.trace_parent,
+        submitted_by,
         ..Intent::default()
     }
 }
@@ -104,7 +107,7 @@ fn submitted(intent: &Intent) -> Reply {
 }
 
 /// The id exists: the same create again (its reservation led here twice) or somebody else's id.
-fn submitted_before(existing: &Intent, command: &SubmitIntent) -> Outcome {
+fn submitted_before(existing: &Intent, command: SubmitIntent) -> Outcome {
     let new = new_intent(command);
     let same = existing.workspace_id == new.workspace_id
         && existing.submitted_by == new.submitted_by
@@ -150,7 +153,8 @@ mod tests {
         };
         assert_eq!(answer.status(), Status::Delivered);
         let id = intent_id(&agent("worker"), 1);
-        let statuses: Vec<_> = replica.last.events.iter().map(|e| (e.seq, e.status())).collect();
+        let events = replica.events(intent_id(&agent("worker"), 1));
+        let statuses: Vec<_> = events.iter().map(|e| (e.seq, e.status())).collect();
         assert_eq!(
             statuses,
             [

@@ -169,6 +169,10 @@ impl World {
             "log time never goes back"
         );
         assert!(applied.replies.iter().all(|r| r.outcome.is_some()));
+        // Rows of intents: tag, slot, id.
+        let intents = replica.tables.rows().filter(|(key, _)| key[0] == 0x10);
+        self.ids
+            .extend(intents.filter_map(|(key, _)| IntentId::from_slice(&key[3..])));
         self.note(&applied);
         self.log.push(Logged {
             group,
@@ -179,9 +183,6 @@ impl World {
     }
 
     fn note(&mut self, applied: &Applied) {
-        for event in &applied.events {
-            self.ids.extend(IntentId::from_slice(&event.intent_id));
-        }
         for effect in &applied.effects {
             if let Effect::Deliver {
                 agent_key, cursor, ..
@@ -226,8 +227,8 @@ impl World {
                 self.ended.insert(*id, event);
                 assert_eq!(intent.mailbox_cursor, 0);
             } else if deliverable(&intent) {
-                let handler = intent.handler.clone().unwrap();
-                open.insert((handler.key, intent.mailbox_cursor, *id));
+                let holder = intent.holder().unwrap();
+                open.insert((holder.key.clone(), intent.mailbox_cursor, *id));
             }
         }
         let mut delivered = BTreeSet::new();
@@ -246,7 +247,7 @@ impl World {
 
 fn deliverable(intent: &Intent) -> bool {
     let core = canonical("acme", "prod", AGENT_CORE);
-    !intent.scenario_parent && intent.handler.as_ref().is_some_and(|h| h.address != core)
+    !intent.scenario_parent && intent.holder().is_some_and(|h| h.address != core)
 }
 
 pub(crate) fn bare(body: Body) -> Command {

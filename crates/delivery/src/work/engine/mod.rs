@@ -219,7 +219,7 @@ impl Engine {
         }
         let agent = &self.workers.get(&key)?.agent;
         let intent = self.header(id).ok().flatten()?;
-        let holder = intent.handler.as_ref().or(intent.to_agent.as_ref())?;
+        let holder = intent.holder()?;
         let mine = holder.key == agent.as_ref() && !intent.status().is_terminal();
         (mine && intent.mailbox_cursor != 0).then_some(intent.mailbox_cursor)
     }

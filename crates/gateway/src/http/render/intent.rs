@@ -41,12 +41,10 @@ pub(crate) fn intent_json(intent: &Intent, beside: Beside<'_>) -> Vec<u8> {
     }
     out.time_if("deadline_at", intent.deadline_at_ms);
     settings(intent, &mut out);
-    if let Some(pending) = &intent.pending_with
-        && !status.is_terminal()
-    {
-        out.raw("pending_with", &pending_json(pending));
+    if let Some(pending) = intent.pending() {
+        out.raw("pending_with", &pending_json(&pending));
     }
-    out.text_or_null("handler", address(intent.handler.as_ref()));
+    out.text_or_null("handler", address(intent.holder()));
     if let Some(event) = beside.terminal_event {
         outcome(event, &mut out);
     }
@@ -273,7 +271,7 @@ mod tests {
         };
         assert_eq!(
             String::from_utf8(intent_json(&intent(), beside)).unwrap(),
-            r#"{"intent_id":"07070707-0707-0707-0707-070707070707","status":"DELIVERED","lifecycle_status":"DELIVERED","lifecycle_waiting_reason":null,"legacy_status":"accepted","created_at":"2026-05-01T10:00:00.123Z","updated_at":"2026-05-01T10:00:00.124Z","intent_type":"notify.message.v1","correlation_id":"c","from_agent":"agent://o/w/a","to_agent":"agent://o/w/b","payload":{"text": "hi"},"max_delivery_attempts":3,"delivery_attempt":0,"handler":"agent://o/w/b","policy_generation":0}"#
+            r#"{"intent_id":"07070707-0707-0707-0707-070707070707","status":"DELIVERED","lifecycle_status":"DELIVERED","lifecycle_waiting_reason":null,"legacy_status":"accepted","created_at":"2026-05-01T10:00:00.123Z","updated_at":"2026-05-01T10:00:00.124Z","intent_type":"notify.message.v1","correlation_id":"c","from_agent":"agent://o/w/a","to_agent":"agent://o/w/b","payload":{"text": "hi"},"max_delivery_attempts":3,"delivery_attempt":0,"pending_with":{"type":"agent","ref":"agent://o/w/b","name":"agent://o/w/b"},"handler":"agent://o/w/b","policy_generation":0}"#
         );
     }
 

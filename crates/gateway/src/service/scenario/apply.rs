@@ -168,7 +168,7 @@ impl Service {
         } else {
             Status::InProgress.wire_name()
         };
-        let pending = intent.pending_with.map(|p| p.r#ref);
+        let pending = intent.pending().map(|p| p.r#ref.clone());
         Ok(ScenarioApplied {
             intent_id: intent.intent_id,
             scenario_id: intent.scenario_id,
