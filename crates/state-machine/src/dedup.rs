@@ -8,13 +8,20 @@
 use crate::apply::is_deduplicated;
 use crate::keys;
 use crate::rows;
-use crate::tables::TableError;
+use crate::tables::{TableError, Tables};
 use crate::transaction::{Transaction, rejected};
 use baton_protocol::ErrorCode;
-use baton_protocol::proto::internal::{Command, CommandOrigin, CommandRecord, Rejection, Reply};
+use baton_protocol::proto::internal::{
+    Command, CommandBlock, CommandOrigin, CommandRecord, Rejection, Reply,
+};
+use bytes::Bytes;
+use prost::Message;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+/// Commands whose answers share a row: neighbours come together and are settled together, and a row costs more than
+/// what is in it.
+const BLOCK: u64 = 16;
 /// Settled commands that one entry forgets per origin, beside two per command of its own.
 const SETTLE_ROWS_EXTRA: u64 = 64;
 /// Rows of origins not heard of for long that go when a new origin appears.
@@ -29,8 +36,12 @@ struct Origin {
     row: CommandOrigin,
     /// A row exists, so rows of its commands may exist too.
     stored: bool,
+    /// Highest sequence of the entries before this one: no row holds a higher one.
+    highest_before: u64,
     /// What the commands of this entry say is settled.
     settled_below: u64,
+    /// Answers of this entry, by block.
+    new: BTreeMap<u64, CommandBlock>,
 }
 
 /// Whether a retry of this command must find its first answer.
@@ -45,10 +56,14 @@ pub(crate) fn find(tx: &mut Transaction<'_, '_>, command: &Command) -> Result<Op
         Entry::Occupied(entry) => entry.into_mut(),
         Entry::Vacant(entry) => {
             let row: Option<CommandOrigin> = rows::read(&*tx.tables, &keys::command_origin(command.origin))?;
+            let stored = row.is_some();
+            let row = row.unwrap_or_default();
             entry.insert(Origin {
-                stored: row.is_some(),
-                row: row.unwrap_or_default(),
+                highest_before: row.highest,
+                stored,
+                row,
                 settled_below: 0,
+                new: BTreeMap::new(),
             })
         }
     };
@@ -65,24 +80,37 @@ pub(crate) fn find(tx: &mut Transaction<'_, '_>, command: &Command) -> Result<Op
     if command.sequence > origin.row.highest {
         return Ok(None);
     }
-    let record: Option<CommandRecord> =
-        rows::read(&*tx.tables, &keys::command(command.origin, command.sequence))?;
-    Ok(record.and_then(|r| r.reply))
+    let number = command.sequence / BLOCK;
+    let key = keys::commands(command.origin, number);
+    if let Some(reply) = origin.new.get(&number).and_then(|b| answer(b, command.sequence)) {
+        return rows::decode(&key, reply).map(Some);
+    }
+    if command.sequence > origin.highest_before {
+        return Ok(None);
+    }
+    let block: Option<CommandBlock> = rows::read(&*tx.tables, &key)?;
+    let reply = block.and_then(|b| answer(&b, command.sequence));
+    reply.map(|reply| rows::decode(&key, reply)).transpose()
 }
 
-/// Stores the answer. [`find`] has said that there is none.
+fn answer(block: &CommandBlock, sequence: u64) -> Option<Bytes> {
+    let record = block.records.iter().find(|r| r.sequence == sequence)?;
+    Some(record.reply.clone())
+}
+
+/// Keeps the answer; [`settle`] stores it. [`find`] has said that there is none.
 pub(crate) fn remember(tx: &mut Transaction<'_, '_>, command: &Command, reply: &Reply) {
     if let Some(origin) = tx.origins.0.get_mut(&command.origin) {
         origin.row.highest = origin.row.highest.max(command.sequence);
+        let block = origin.new.entry(command.sequence / BLOCK).or_default();
+        block.records.push(CommandRecord {
+            sequence: command.sequence,
+            reply: reply.encode_to_vec().into(),
+        });
     }
-    let record = CommandRecord {
-        reply: Some(reply.clone()),
-    };
-    let key = keys::command(command.origin, command.sequence);
-    rows::insert(tx.tables, key, &record);
 }
 
-/// Forgets what the origins of this entry have settled.
+/// Stores the answers of this entry, and forgets what its origins have settled.
 pub(crate) fn settle(tx: &mut Transaction<'_, '_>, commands: usize) -> Result<(), TableError> {
     let rows_max = (commands as u64).saturating_mul(2) + SETTLE_ROWS_EXTRA;
     for (id, origin) in std::mem::take(&mut tx.origins).0 {
@@ -95,9 +123,22 @@ pub(crate) fn settle(tx: &mut Transaction<'_, '_>, commands: usize) -> Result<()
             // Nothing older is stored.
             false => origin.settled_below,
         };
+        let settled = upto / BLOCK;
+        for (number, block) in origin.new.range(settled..) {
+            let key = keys::commands(id, *number);
+            if number * BLOCK > origin.highest_before {
+                rows::insert(tx.tables, key, block);
+            } else {
+                let before = tx.tables.get(&key)?.unwrap_or_default();
+                let mut row = Vec::with_capacity(before.len() + block.encoded_len());
+                row.extend_from_slice(&before);
+                block.encode_raw(&mut row);
+                tx.tables.put(key, row);
+            }
+        }
         if origin.stored {
-            for sequence in from..upto {
-                tx.tables.delete(keys::command(id, sequence));
+            for number in from / BLOCK..settled {
+                tx.tables.delete(keys::commands(id, number));
             }
         }
         let row = CommandOrigin {
@@ -163,8 +204,9 @@ mod tests {
         replica.tables.rows().filter(|(k, _)| k[0] == key[0]).count()
     }
 
-    fn records(replica: &Replica) -> usize {
-        rows_of(replica, &keys::command(0, 0))
+    /// How many rows hold answers.
+    fn blocks(replica: &Replica) -> usize {
+        rows_of(replica, &keys::commands(0, 0))
     }
 
     #[test]
@@ -203,18 +245,21 @@ mod tests {
     #[test]
     fn what_is_settled_is_forgotten_and_late_copies_are_refused() {
         let mut replica = Replica::new(1, 1);
-        run(&mut replica, vec![command(1, 1), command(2, 1), command(3, 1)]);
-        assert_eq!(records(&replica), 3);
-        run(&mut replica, vec![command(4, 3)]);
-        assert_eq!(records(&replica), 2, "1 and 2 are gone, 3 and 4 are kept");
+        run(&mut replica, (1..=BLOCK).map(|n| command(n, 1)).collect());
+        assert_eq!(blocks(&replica), 2);
+        run(&mut replica, vec![command(BLOCK + 1, BLOCK - 1)]);
+        assert_eq!(blocks(&replica), 2, "one of the first is not settled");
+        run(&mut replica, vec![command(BLOCK + 2, BLOCK + 1)]);
+        assert_eq!(blocks(&replica), 1, "the first are gone, the others are kept");
         let before = replica.hash();
         let late = run(&mut replica, vec![command(2, 1)]);
         assert_eq!(refusal(&late[0]), Some(ErrorCode::CommandExpired));
         assert!(replica.last.effects.is_empty());
         assert_eq!(replica.hash(), before);
         // A command that was overtaken, and never came before, is none of the settled ones.
-        run(&mut replica, vec![command(6, 5)]);
-        assert_eq!(refusal(&run(&mut replica, vec![command(5, 5)])[0]), None);
+        let next = BLOCK + 3;
+        run(&mut replica, vec![command(next + 1, next)]);
+        assert_eq!(refusal(&run(&mut replica, vec![command(next, next)])[0]), None);
     }
 
     #[test]
@@ -223,12 +268,16 @@ mod tests {
         for sequence in 1..=200 {
             run(&mut replica, vec![command(sequence, 1)]);
         }
+        let full = blocks(&replica);
         run(&mut replica, vec![command(201, 201)]);
-        assert_eq!(records(&replica), 201 - (2 + SETTLE_ROWS_EXTRA as usize));
+        assert_eq!(
+            blocks(&replica),
+            full - ((2 + SETTLE_ROWS_EXTRA) / BLOCK) as usize
+        );
         for sequence in 202..=206 {
             run(&mut replica, vec![command(sequence, sequence)]);
         }
-        assert_eq!(records(&replica), 1);
+        assert_eq!(blocks(&replica), 1);
     }
 
     #[test]
@@ -248,6 +297,6 @@ mod tests {
         replica.now_ms += replica.ctx.settings.command_dedup_ms + 1;
         other(&mut replica, 9);
         assert_eq!(rows_of(&replica, &keys::command_origin(0)), 1);
-        assert_eq!(records(&replica), 1);
+        assert_eq!(blocks(&replica), 1);
     }
 }

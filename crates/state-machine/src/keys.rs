@@ -18,7 +18,7 @@
 //! | 18 | outbox | wide, target u32, seq u64 | `OutboxMessage` |
 //! | 19 | outbox next | wide, target u32 | u64 |
 //! | 1a | inbound next | wide, source u32 | u64 |
-//! | 1b | commands | wide, origin u64, sequence u64 | `CommandRecord` |
+//! | 1b | commands | wide, origin u64, block u64 | `CommandBlock` |
 //! | 1c | command origins | wide, origin u64 | `CommandOrigin` |
 //! | 1d | threads | slot of owner, len u16, owner key, thread id | `Thread` |
 //! | 1e | scenarios | slot, parent id | `Scenario` |
@@ -278,11 +278,11 @@ pub(crate) fn inbound(source: u32) -> Vec<u8> {
     row(INBOUND, GROUP_WIDE, &[&source.to_be_bytes()])
 }
 
-pub(crate) fn command(origin: u64, sequence: u64) -> Vec<u8> {
+pub(crate) fn commands(origin: u64, block: u64) -> Vec<u8> {
     row(
         COMMAND,
         GROUP_WIDE,
-        &[&origin.to_be_bytes(), &sequence.to_be_bytes()],
+        &[&origin.to_be_bytes(), &block.to_be_bytes()],
     )
 }
 

@@ -46,5 +46,5 @@ pub use lifecycle::birth_events;
 pub use mailbox::BACKLOG_DELIVERIES_MAX;
 pub use memory::MemoryTables;
 pub use query::{log_time_ms, next_due_ms, outbox_head, query};
-pub use tables::{Change, Changes, TableError, Tables};
+pub use tables::{Change, Changes, Level, TableError, Tables};
 pub use write_batch::WriteBatch;

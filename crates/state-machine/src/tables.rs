@@ -45,8 +45,12 @@ pub struct Change {
     pub existed: bool,
 }
 
-/// What a finished [`crate::WriteBatch`] changes. To be made visible atomically, with the applied index.
-pub type Changes = BTreeMap<Vec<u8>, Change>;
+/// What a finished [`crate::WriteBatch`] changes, each row once, in no order that means anything. To be made visible
+/// atomically, with the applied index.
+pub type Changes = Vec<(Vec<u8>, Change)>;
+
+/// Changes by key, as they lie over other tables.
+pub type Level = BTreeMap<Vec<u8>, Change>;
 
 /// Merges an overlay of changes into an ordered scan of what lies below it. `below` runs the lower scan with the
 /// visitor it is given. Shared by [`crate::WriteBatch`] and by storage that keeps a memtable over a disk table.
@@ -54,7 +58,7 @@ pub type Changes = BTreeMap<Vec<u8>, Change>;
 /// # Errors
 /// Whatever `below` returns.
 pub fn scan_overlay(
-    overlay: &Changes,
+    overlay: &Level,
     from: &[u8],
     to: &[u8],
     visit: Visit<'_>,

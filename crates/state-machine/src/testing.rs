@@ -9,7 +9,7 @@
 use crate::apply::{Applied, ApplyContext, Settings, apply};
 use crate::memory::MemoryTables;
 use crate::query::{outbox_head, query};
-use crate::tables::{Change, Changes, STATE_HASH_KEY, Tables, prefix_end, row_hash, state_hash};
+use crate::tables::{Change, Changes, Level, STATE_HASH_KEY, Tables, prefix_end, row_hash, state_hash};
 use crate::write_batch::WriteBatch;
 use baton_protocol::address::{canonical, slot_of};
 use baton_protocol::proto::internal::{
@@ -388,7 +388,7 @@ fn agrees_with_memory(mut store: impl Store) {
     let mut model = MemoryTables::default();
     let mut state = 0x9e37_79b9_7f4a_7c15;
     for _ in 0..60 {
-        let mut round = Changes::new();
+        let mut round = Level::new();
         for _ in 0..draw(&mut state) % 40 {
             let key = vec![0x10 + (draw(&mut state) % 4) as u8, (draw(&mut state) % 16) as u8];
             let length = (draw(&mut state) % 6_000) as usize;
@@ -396,8 +396,8 @@ fn agrees_with_memory(mut store: impl Store) {
             let existed = get(&model, &key).is_some();
             round.insert(key, Change { value, existed });
         }
-        model.commit(round.clone());
-        store.commit(round);
+        model.commit(round.clone().into_iter().collect());
+        store.commit(round.into_iter().collect());
         let from = [0x10 + (draw(&mut state) % 4) as u8];
         let limit = 1 + (draw(&mut state) % 20) as usize;
         let to = prefix_end(&from);

@@ -1,7 +1,7 @@
 //! The write batch that `apply` works in.
 
 use crate::tables::{
-    Change, Changes, STATE_HASH_KEY, TableError, Tables, Visit, key_hash, scan_overlay, state_hash,
+    Change, Changes, Level, STATE_HASH_KEY, TableError, Tables, Visit, key_hash, scan_overlay, state_hash,
     value_hash,
 };
 use bytes::Bytes;
@@ -77,7 +77,7 @@ impl Rows {
     }
 
     /// The changes of a range, for a scan.
-    fn changes(&self, from: &[u8], to: &[u8]) -> Changes {
+    fn changes(&self, from: &[u8], to: &[u8]) -> Level {
         let within = self
             .list
             .iter()
@@ -179,7 +179,7 @@ impl<'a> WriteBatch<'a> {
             };
             out.push((STATE_HASH_KEY.to_vec(), hash));
         }
-        Ok(out.into_iter().collect())
+        Ok(out)
     }
 }
 
@@ -225,8 +225,8 @@ mod tests {
         assert_eq!(batch.get(b"kept").unwrap().as_deref(), Some(&b"1"[..]));
         assert_eq!(batch.get(b"base").unwrap(), None);
         let changes = batch.finish().unwrap();
-        let keys: Vec<_> = changes.keys().map(Vec::as_slice).collect();
-        assert_eq!(keys, [STATE_HASH_KEY, b"base", b"kept"]);
+        let keys: Vec<_> = changes.iter().map(|(key, _)| key.as_slice()).collect();
+        assert_eq!(keys, [&b"kept"[..], b"base", STATE_HASH_KEY]);
     }
 
     #[test]

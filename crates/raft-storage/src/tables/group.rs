@@ -10,7 +10,7 @@ use crate::snapshot::{SnapshotError, SnapshotFile, SnapshotStore, SnapshotWriter
 use crate::types::LogId;
 use baton_protocol::proto::internal as pb;
 use baton_state_machine::tables::state_hash;
-use baton_state_machine::{Change, Changes, TableError, Tables};
+use baton_state_machine::{Change, Changes, Level, TableError, Tables};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -288,7 +288,7 @@ pub(crate) fn load_snapshot(
         membership: file.meta().last_membership.clone(),
     };
     disk.set_mark(&position, true)?;
-    let mut rows = Changes::new();
+    let mut rows = Level::new();
     file.for_each_row(|key, value| {
         let change = Change {
             value: Some(value),

@@ -2,7 +2,7 @@
 
 use super::disk::{DiskTables, Position};
 use baton_state_machine::tables::{Visit, scan_overlay};
-use baton_state_machine::{Change, Changes, TableError, Tables};
+use baton_state_machine::{Change, Changes, Level, TableError, Tables};
 use bytes::Bytes;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
@@ -12,9 +12,9 @@ const ROW_OVERHEAD_BYTES: usize = 96;
 
 #[derive(Debug)]
 pub(super) struct Levels {
-    active: Changes,
+    active: Level,
     active_bytes: usize,
-    frozen: Option<Arc<Changes>>,
+    frozen: Option<Arc<Level>>,
     /// `None` once closed.
     disk: Option<Arc<DiskTables>>,
     pub(super) position: Position,
@@ -23,7 +23,7 @@ pub(super) struct Levels {
 impl Levels {
     pub(super) fn new(disk: Arc<DiskTables>, position: Position) -> Self {
         Self {
-            active: Changes::new(),
+            active: Level::new(),
             active_bytes: 0,
             frozen: None,
             disk: Some(disk),
@@ -43,7 +43,7 @@ impl Levels {
 
     /// Starts a checkpoint: what it writes, where, and the position it reaches. A level left over from a failed
     /// checkpoint is written first, together with the new one.
-    pub(super) fn freeze(&mut self) -> Result<(Arc<Changes>, Arc<DiskTables>, Position), TableError> {
+    pub(super) fn freeze(&mut self) -> Result<(Arc<Level>, Arc<DiskTables>, Position), TableError> {
         let disk = self.disk.clone().ok_or_else(closed)?;
         let mut rows = std::mem::take(&mut self.active);
         self.active_bytes = 0;
@@ -73,7 +73,7 @@ impl Levels {
         self.disk.as_deref().ok_or_else(closed)
     }
 
-    fn frozen(&self) -> Option<&Changes> {
+    fn frozen(&self) -> Option<&Level> {
         self.frozen.as_deref()
     }
 }
@@ -104,7 +104,7 @@ fn closed() -> TableError {
 
 /// Puts one change on a level. A row that comes and goes on the same level leaves nothing there: mailbox entries,
 /// timers, messages and numbers of finished work never cost the disk anything.
-fn overlay(level: &mut Changes, level_bytes: &mut usize, key: Vec<u8>, change: Change) {
+fn overlay(level: &mut Level, level_bytes: &mut usize, key: Vec<u8>, change: Change) {
     let key_bytes = key.len();
     let added = row_bytes(key_bytes, &change);
     match level.entry(key) {
