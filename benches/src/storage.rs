@@ -4,7 +4,7 @@ use baton_protocol::proto::internal::{Batch, GetIntent, Query, query, query_repl
 use baton_protocol::{GroupId, GroupMap};
 use baton_raft_storage::{
     ApplyObserver, Entry, EntryData, GroupLog, GroupMachine, LogEngine, LogOptions, MachineOptions, Payload,
-    StorageWorkers, TablesHandle, TypeConfig, log_id,
+    StorageWorkers, TableMemory, TablesHandle, TypeConfig, log_id,
 };
 use baton_state_machine::{Applied, Settings, testing};
 use futures::stream;
@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 /// Memory of the group's overlay and of its disk cache: a sixteenth of a node's 1 GiB.
-const TABLE_MEMORY_BYTES: usize = 64 << 20;
+const TABLE_MEMORY_BYTES: u64 = 256 << 20;
 /// Submits of one log entry while tables are filled.
 const FILL_COMMANDS: u64 = 64;
 /// Entries appended and applied at once while tables are filled.
@@ -62,8 +62,7 @@ impl Replica {
             map: GroupMap::new(1)?,
             settings: Settings::default(),
             feature_level: 1,
-            overlay_bytes_max: TABLE_MEMORY_BYTES,
-            table_cache_bytes: TABLE_MEMORY_BYTES as u64,
+            memory: TableMemory::new(TABLE_MEMORY_BYTES, 1),
             observer: Arc::new(NoObserver),
             workers: StorageWorkers::start()?,
         };

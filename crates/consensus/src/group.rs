@@ -11,7 +11,8 @@ use crate::sequence::Sequence;
 use crate::vote_gate::VoteGate;
 use baton_protocol::GroupId;
 use baton_raft_storage::{
-    DataDir, GroupLog, GroupMachine, LogEngine, MachineOptions, StorageWorkers, TablesHandle, TypeConfig,
+    DataDir, GroupLog, GroupMachine, LogEngine, MachineOptions, StorageWorkers, TableMemory, TablesHandle,
+    TypeConfig,
 };
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::{Instant as _, Raft, RaftLogReader as _, RaftMetrics};
@@ -22,8 +23,6 @@ use tokio::sync::watch;
 
 /// Feature level of this version, written into snapshots.
 const FEATURE_LEVEL: u32 = 1;
-/// Part of the table memory that one group's overlay may take before a checkpoint.
-const OVERLAY_SHARE: u64 = 2;
 
 pub(crate) type GroupRaft = Raft<TypeConfig, GroupMachine>;
 
@@ -68,6 +67,7 @@ pub(crate) struct Shared {
     /// The node got its identity in this start: nothing of its replicas can be missing.
     pub(crate) new_member: bool,
     pub(crate) workers: StorageWorkers,
+    pub(crate) table_memory: TableMemory,
 }
 
 impl Group {
@@ -190,16 +190,13 @@ fn suspect(
 
 fn machine_options(id: GroupId, replica_id: u64, dir: &DataDir, shared: &Shared) -> MachineOptions {
     let directory = &shared.links.directory;
-    let groups = u64::from(directory.map.shard_groups()) + 1;
-    let share = shared.config.table_memory_bytes / groups;
     MachineOptions {
         dir: dir.replica_dir(id, replica_id),
         group: id,
         map: directory.map,
         settings: directory.settings,
         feature_level: FEATURE_LEVEL,
-        overlay_bytes_max: usize::try_from(share / OVERLAY_SHARE).unwrap_or(usize::MAX),
-        table_cache_bytes: share - share / OVERLAY_SHARE,
+        memory: shared.table_memory.clone(),
         observer: shared.hub.clone(),
         workers: shared.workers.clone(),
     }

@@ -11,7 +11,7 @@ use crate::endpoint::Endpoint;
 use crate::group::{Group, Shared};
 use crate::handle::ConsensusHandle;
 use crate::network::Links;
-use baton_raft_storage::{DataDir, LogEngine, NodeStamp, StorageWorkers};
+use baton_raft_storage::{DataDir, LogEngine, NodeStamp, StorageWorkers, TableMemory};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -272,6 +272,10 @@ async fn open(
         engine: engine.clone(),
         new_member,
         workers: StorageWorkers::start().map_err(|e| e.to_string())?,
+        table_memory: TableMemory::new(
+            config.table_memory_bytes,
+            u64::from(directory.map.shard_groups()) + 1,
+        ),
     };
     let mut groups = BTreeMap::new();
     for id in directory

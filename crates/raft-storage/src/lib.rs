@@ -31,7 +31,7 @@ pub use disk::{DiskSpace, MountedDisk};
 pub use log::{FatalHandler, GroupLog, LogEngine, LogError, LogOptions};
 pub use machine::{ApplyObserver, GroupMachine, MachineError, MachineOptions, Recovered, SnapshotBuilder};
 pub use snapshot::{SnapshotError, SnapshotFile, SnapshotReader, SnapshotReceiver, SnapshotStore};
-pub use tables::TablesHandle;
+pub use tables::{TableMemory, TablesHandle};
 pub use types::{
     ApplyResponse, BoxResponder, CommittedLeaderId, Entry, EntryData, LogId, Membership, Payload, Snapshot,
     SnapshotMeta, StoredMembership, TypeConfig, Vote, log_id,

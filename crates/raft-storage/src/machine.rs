@@ -5,9 +5,9 @@ use crate::log::GroupLog;
 use crate::metrics as names;
 use crate::recovery::{self, StateFile};
 use crate::snapshot::{SnapshotError, SnapshotFile, SnapshotStore};
-use crate::tables::TablesHandle;
 use crate::tables::disk::{DiskTables, Position};
 use crate::tables::group::{GroupTables, GroupTablesParts, Identity, load_snapshot};
+use crate::tables::{TableMemory, TablesHandle};
 use crate::types::{
     ApplyResponse, Entry, LogId, Payload, Snapshot, SnapshotMeta, StoredMembership, TypeConfig,
 };
@@ -63,10 +63,8 @@ pub struct MachineOptions {
     pub settings: Settings,
     /// Written into snapshots.
     pub feature_level: u32,
-    /// Overlay of this group above which a checkpoint starts.
-    pub overlay_bytes_max: usize,
-    /// Cache of this group's disk tables.
-    pub table_cache_bytes: u64,
+    /// Shared by all groups of the node.
+    pub memory: TableMemory,
     pub observer: Arc<dyn ApplyObserver>,
     pub workers: StorageWorkers,
 }
@@ -161,8 +159,7 @@ impl GroupMachine {
                 shard_groups: options.map.shard_groups(),
                 feature_level: options.feature_level,
             },
-            cache_bytes: options.table_cache_bytes,
-            overlay_bytes_max: options.overlay_bytes_max,
+            memory: options.memory,
         }));
         let handle = TablesHandle::new(tables.clone(), options.workers.clone());
         let shared = Arc::new(Shared {
@@ -255,7 +252,7 @@ fn trusted(
         return Err("the tables are missing".into());
     }
     let damaged = |e: TableError| format!("the tables are damaged: {e}");
-    let disk = DiskTables::open(&dir, options.table_cache_bytes).map_err(damaged)?;
+    let disk = DiskTables::open(&dir, options.memory.cache_bytes()).map_err(damaged)?;
     let (position, dirty) = disk.mark().map_err(damaged)?;
     if let Some(reason) = recovery::distrust_position(&position, dirty, log.last_log_id()) {
         return Err(reason.into());
@@ -272,16 +269,17 @@ fn rebuild(
     snapshots: &SnapshotStore,
 ) -> Result<(DiskTables, Position), MachineError> {
     if let Some(snapshot) = snapshots.current() {
-        return Ok(load_snapshot(&snapshot, dir, options.table_cache_bytes)?);
+        return Ok(load_snapshot(&snapshot, dir, options.memory.cache_bytes())?);
     }
     crate::files::remove_tree(dir).map_err(|source| MachineError::Io {
         dir: dir.display().to_string(),
         source,
     })?;
-    let disk = DiskTables::open(dir, options.table_cache_bytes).map_err(|source| MachineError::Tables {
-        group: options.group.0,
-        source,
-    })?;
+    let disk =
+        DiskTables::open(dir, options.memory.cache_bytes()).map_err(|source| MachineError::Tables {
+            group: options.group.0,
+            source,
+        })?;
     Ok((disk, Position::default()))
 }
 

@@ -14,6 +14,8 @@ pub const LOG_BATCH_BYTES: &str = "baton.wal.batch.size";
 pub const LOG_CACHE_BYTES: &str = "baton.wal.cache.size";
 /// Replicas that hold old log files.
 pub const LOG_OLD_FILE_REPLICAS: &str = "baton.wal.old_file_replicas";
+/// Bytes of rows in memory that no checkpoint has written yet, all groups.
+pub const OVERLAY_BYTES: &str = "baton.tables.overlay.size";
 /// Seconds of one apply call.
 pub const APPLY_SECONDS: &str = "baton.apply.duration";
 /// Seconds of one checkpoint.
@@ -41,6 +43,11 @@ pub fn describe() {
     describe_histogram!(LOG_BATCH_BYTES, Unit::Bytes, "entry bytes of one batch");
     describe_gauge!(LOG_CACHE_BYTES, Unit::Bytes, "recent entries in memory");
     describe_gauge!(LOG_OLD_FILE_REPLICAS, "replicas that hold old log files");
+    describe_gauge!(
+        OVERLAY_BYTES,
+        Unit::Bytes,
+        "rows in memory that no checkpoint has written yet"
+    );
     describe_histogram!(APPLY_SECONDS, Unit::Seconds, "one apply call");
     describe_histogram!(CHECKPOINT_SECONDS, Unit::Seconds, "one checkpoint");
     describe_histogram!(CHECKPOINT_ROWS, "rows written by one checkpoint");

@@ -10,8 +10,8 @@ mod common;
 
 use baton_protocol::GroupId;
 use baton_raft_storage::{
-    ApplyObserver, GroupMachine, LogEngine, MachineOptions, Membership, Payload, TablesHandle, log_id,
-    recovery,
+    ApplyObserver, GroupMachine, LogEngine, MachineOptions, Membership, Payload, TableMemory, TablesHandle,
+    log_id, recovery,
 };
 use baton_state_machine::Applied;
 use common::{GROUP, REPLICA, Replica, entry, machine_options, small_log, submits};
@@ -116,7 +116,7 @@ async fn an_overlay_above_its_budget_is_checkpointed() {
     let engine = LogEngine::open(&dir.path().join("log"), small_log()).unwrap();
     let mut log = engine.group(GROUP, REPLICA).unwrap();
     let options = MachineOptions {
-        overlay_bytes_max: 1_000,
+        memory: TableMemory::new(4_000, 1),
         ..machine_options(dir.path().join("replica"))
     };
     let (mut machine, tables, _) = GroupMachine::open(options, &log).unwrap();

@@ -1,6 +1,7 @@
 //! The tables of one replica: applies, checkpoints, snapshots, installs.
 
 use super::disk::{DiskTables, FILL_ROWS_MAX, Position};
+use super::memory::TableMemory;
 use super::overlay::Levels;
 use crate::codec;
 use crate::log::GroupLog;
@@ -14,12 +15,10 @@ use baton_state_machine::{Change, Changes, Level, TableError, Tables};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// Applies wait for a running checkpoint when the overlay exceeds its budget this many times.
-const OVERLAY_BUDGETS_MAX: usize = 4;
 /// How long a checkpoint waits for the log's sync before it gives up (and is tried again later).
 const SYNC_WAIT_MAX: Duration = Duration::from_secs(30);
 const SYNC_POLL: Duration = Duration::from_millis(1);
@@ -42,11 +41,8 @@ pub(crate) struct GroupTables {
     pub(crate) snapshots: SnapshotStore,
     log: GroupLog,
     identity: Identity,
-    cache_bytes: u64,
-    overlay_bytes_max: usize,
+    memory: TableMemory,
     pub(crate) checkpoint_queued: AtomicBool,
-    /// Signalled when a checkpoint ends.
-    relieved: (Mutex<()>, Condvar),
 }
 
 pub(crate) struct GroupTablesParts {
@@ -57,15 +53,18 @@ pub(crate) struct GroupTablesParts {
     pub(crate) snapshots: SnapshotStore,
     pub(crate) log: GroupLog,
     pub(crate) identity: Identity,
-    pub(crate) cache_bytes: u64,
-    pub(crate) overlay_bytes_max: usize,
+    pub(crate) memory: TableMemory,
 }
 
 impl GroupTables {
     pub(crate) fn new(parts: GroupTablesParts) -> Self {
         let applied = index(parts.position.applied);
         Self {
-            levels: RwLock::new(Levels::new(Arc::new(parts.disk), parts.position)),
+            levels: RwLock::new(Levels::new(
+                Arc::new(parts.disk),
+                parts.position,
+                parts.memory.clone(),
+            )),
             applied: watch::Sender::new(applied),
             writing: Mutex::default(),
             state_file: parts.state_file,
@@ -73,10 +72,8 @@ impl GroupTables {
             snapshots: parts.snapshots,
             log: parts.log,
             identity: parts.identity,
-            cache_bytes: parts.cache_bytes,
-            overlay_bytes_max: parts.overlay_bytes_max.max(1),
+            memory: parts.memory,
             checkpoint_queued: AtomicBool::new(false),
-            relieved: Default::default(),
         }
     }
 
@@ -121,31 +118,21 @@ impl GroupTables {
         self.applied.send_replace(id.index);
     }
 
-    /// The overlay is above its budget.
+    /// The overlay is to be written out.
     pub(crate) fn wants_checkpoint(&self) -> bool {
-        self.levels().active_bytes() > self.overlay_bytes_max
+        self.memory.is_full() || self.memory.wants_checkpoint(self.levels().active_bytes())
     }
 
-    /// Blocks while the overlay is far above its budget and a checkpoint is on its way.
+    /// Blocks while the node's overlays take all they may and a checkpoint of this group is on its way.
     pub(crate) fn wait_for_room(&self) {
-        let mut guard = self.relieved.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while self.checkpoint_queued.load(Ordering::Acquire)
-            && self.levels().active_bytes() > self.overlay_bytes_max * OVERLAY_BUDGETS_MAX
-        {
-            guard = self
-                .relieved
-                .1
-                .wait(guard)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
+        self.memory
+            .wait_for_room(|| self.checkpoint_queued.load(Ordering::Acquire));
     }
 
     /// A queued checkpoint has ended, well or not.
     pub(crate) fn checkpoint_ended(&self) {
-        let guard = self.relieved.0.lock().unwrap_or_else(PoisonError::into_inner);
-        self.checkpoint_queued.store(false, Ordering::Release);
-        self.relieved.1.notify_all();
-        drop(guard);
+        self.memory
+            .relieve(|| self.checkpoint_queued.store(false, Ordering::Release));
     }
 
     /// Writes the overlay to disk.
@@ -243,7 +230,7 @@ impl GroupTables {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let generation = state.generation + 1;
         let dir = self.state_file.tables_dir(generation);
-        let (disk, position) = load_snapshot(file, &dir, self.cache_bytes)?;
+        let (disk, position) = load_snapshot(file, &dir, self.memory.cache_bytes())?;
         let file = self.snapshots.adopt(file)?;
         let next = pb::TablesState {
             generation,
@@ -256,7 +243,8 @@ impl GroupTables {
         *state = next;
         drop(state);
         let applied = index(position.applied);
-        let old = std::mem::replace(&mut *self.levels_mut(), Levels::new(Arc::new(disk), position));
+        let levels = Levels::new(Arc::new(disk), position, self.memory.clone());
+        let old = std::mem::replace(&mut *self.levels_mut(), levels);
         drop(old);
         self.applied.send_replace(applied);
         self.state_file.remove_others(generation).map_err(&error)

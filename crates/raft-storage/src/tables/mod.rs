@@ -8,6 +8,7 @@
 
 pub(crate) mod disk;
 pub(crate) mod group;
+mod memory;
 mod overlay;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use crate::SnapshotStore;
 use crate::workers::StorageWorkers;
 use baton_state_machine::Tables;
 use group::GroupTables;
+pub use memory::TableMemory;
 use std::fmt;
 use std::io;
 use std::sync::Arc;

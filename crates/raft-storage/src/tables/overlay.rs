@@ -1,19 +1,20 @@
 //! The memtable over the disk tables: one level that applies write to, one that a checkpoint is writing out.
 
 use super::disk::{DiskTables, Position};
+use super::memory::{Share, TableMemory};
 use baton_state_machine::tables::{Visit, scan_overlay};
 use baton_state_machine::{Change, Changes, Level, TableError, Tables};
 use bytes::Bytes;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
-/// What a row costs in memory besides key and value.
-const ROW_OVERHEAD_BYTES: usize = 96;
+/// What a row costs in memory besides key and value: its place in a B-tree that is two thirds full, and two allocations.
+const ROW_OVERHEAD_BYTES: usize = 144;
 
 #[derive(Debug)]
 pub(super) struct Levels {
     active: Level,
-    active_bytes: usize,
+    share: Share,
     frozen: Option<Arc<Level>>,
     /// `None` once closed.
     disk: Option<Arc<DiskTables>>,
@@ -21,10 +22,10 @@ pub(super) struct Levels {
 }
 
 impl Levels {
-    pub(super) fn new(disk: Arc<DiskTables>, position: Position) -> Self {
+    pub(super) fn new(disk: Arc<DiskTables>, position: Position, memory: TableMemory) -> Self {
         Self {
             active: Level::new(),
-            active_bytes: 0,
+            share: Share::new(memory),
             frozen: None,
             disk: Some(disk),
             position,
@@ -32,13 +33,15 @@ impl Levels {
     }
 
     pub(super) fn active_bytes(&self) -> usize {
-        self.active_bytes
+        self.share.active_bytes()
     }
 
     pub(super) fn commit(&mut self, changes: Changes) {
+        let mut bytes = self.share.active_bytes();
         for (key, change) in changes {
-            overlay(&mut self.active, &mut self.active_bytes, key, change);
+            overlay(&mut self.active, &mut bytes, key, change);
         }
+        self.share.set_active(bytes);
     }
 
     /// Starts a checkpoint: what it writes, where, and the position it reaches. A level left over from a failed
@@ -46,14 +49,17 @@ impl Levels {
     pub(super) fn freeze(&mut self) -> Result<(Arc<Level>, Arc<DiskTables>, Position), TableError> {
         let disk = self.disk.clone().ok_or_else(closed)?;
         let mut rows = std::mem::take(&mut self.active);
-        self.active_bytes = 0;
+        let mut bytes = self.share.active_bytes();
         if let Some(left) = self.frozen.take() {
             let mut merged = Arc::unwrap_or_clone(left);
+            bytes = self.share.frozen_bytes();
             for (key, change) in rows {
-                overlay(&mut merged, &mut 0, key, change);
+                overlay(&mut merged, &mut bytes, key, change);
             }
             rows = merged;
         }
+        self.share.set_active(0);
+        self.share.set_frozen(bytes);
         let rows = Arc::new(rows);
         self.frozen = Some(rows.clone());
         Ok((rows, disk, self.position.clone()))
@@ -62,6 +68,7 @@ impl Levels {
     /// The frozen level is on disk.
     pub(super) fn thaw(&mut self) {
         self.frozen = None;
+        self.share.set_frozen(0);
     }
 
     /// Gives the disk tables up; reads fail from now on.

@@ -2,6 +2,7 @@
 
 use super::disk::{DiskTables, VALUE_BYTES_MAX};
 use super::group::{GroupTables, GroupTablesParts, Identity};
+use super::memory::TableMemory;
 use crate::log::{LogEngine, LogOptions};
 use crate::recovery::StateFile;
 use crate::snapshot::SnapshotStore;
@@ -36,8 +37,7 @@ fn open(dir: &Path, engine: &LogEngine) -> GroupTables {
             feature_level: 1,
         },
         state_file,
-        cache_bytes: 1 << 20,
-        overlay_bytes_max: 1 << 20,
+        memory: TableMemory::new(4 << 20, 1),
     })
 }
 

@@ -14,7 +14,7 @@ use baton_protocol::{GroupId, GroupMap};
 use baton_raft_storage::types::log_id;
 use baton_raft_storage::{
     ApplyObserver, Entry, EntryData, GroupLog, GroupMachine, LogEngine, LogId, LogOptions, MachineError,
-    MachineOptions, Payload, Recovered, StorageWorkers, TablesHandle, TypeConfig,
+    MachineOptions, Payload, Recovered, StorageWorkers, TableMemory, TablesHandle, TypeConfig,
 };
 use baton_state_machine::{Applied, Settings};
 use bytes::Bytes;
@@ -50,8 +50,7 @@ pub fn machine_options(dir: PathBuf) -> MachineOptions {
         map: GroupMap::new(4).unwrap(),
         settings: Settings::default(),
         feature_level: 1,
-        overlay_bytes_max: 1 << 20,
-        table_cache_bytes: 8 << 20,
+        memory: TableMemory::new(4 << 20, 1),
         observer: Arc::new(NoObserver),
         workers: StorageWorkers::start().unwrap(),
     }
