@@ -30,7 +30,7 @@ pub type Failed = Box<dyn Error + Send + Sync>;
 struct NoObserver;
 
 impl ApplyObserver for NoObserver {
-    fn applied(&self, _: GroupId, _: u64, _: u64, _: &Applied) {}
+    fn applied(&self, _: GroupId, _: u64, _: u64, _: &Arc<Applied>) {}
 }
 
 /// A replica of the only shard group, alone in its directory, which is removed in the end.

@@ -106,7 +106,7 @@ impl ApplyHub {
 }
 
 impl ApplyObserver for ApplyHub {
-    fn applied(&self, group: GroupId, log_index: u64, term: u64, applied: &Applied) {
+    fn applied(&self, group: GroupId, log_index: u64, term: u64, applied: &Arc<Applied>) {
         self.time.observe_log_time(applied.log_time_ms);
         if !applied.events.is_empty() && self.watched.load(Ordering::Acquire) > 0 {
             self.wake(applied);
@@ -120,7 +120,7 @@ impl ApplyObserver for ApplyHub {
                 group,
                 log_index,
                 term,
-                applied: Arc::new(applied.clone()),
+                applied: Arc::clone(applied),
             };
             // No receiver left in this moment: nobody to tell.
             let _ = sender.send(Arc::new(entry));

@@ -33,8 +33,8 @@ const APPLY_ENTRIES_MAX: usize = 64;
 /// answered. Entries without a batch (a new leader's first, membership changes) are not reported; follow
 /// [`TablesHandle::watch_applied`] for the index.
 pub trait ApplyObserver: Send + Sync {
-    /// Runs on the apply thread: must be short and must not block.
-    fn applied(&self, group: GroupId, log_index: u64, term: u64, applied: &Applied);
+    /// Runs on the apply thread: must be short and must not block. The replies went to the proposer.
+    fn applied(&self, group: GroupId, log_index: u64, term: u64, applied: &Arc<Applied>);
 }
 
 /// Why a group's machine could not be opened.
@@ -334,15 +334,16 @@ impl Shared {
         );
         trace::caused_by(&span, causes::trace_parents(&batch));
         let _span = span.entered();
-        let (changes, applied) = self.tables.with_view(|view| {
+        let (changes, mut applied) = self.tables.with_view(|view| {
             let mut rows = WriteBatch::new(view);
             let applied = baton_state_machine::apply(&mut rows, batch, &context)?;
             Ok::<_, TableError>((rows.finish()?, applied))
         })?;
         self.tables.commit(changes, id, None);
+        let replies = std::mem::take(&mut applied.replies);
         self.observer
-            .applied(self.group, id.index, id.leader_id.term, &applied);
-        Ok(ApplyResponse(applied.replies))
+            .applied(self.group, id.index, id.leader_id.term, &Arc::new(applied));
+        Ok(ApplyResponse(replies))
     }
 
     /// Starts a checkpoint when the overlay is above its budget; waits when it is far above.

@@ -30,7 +30,7 @@ struct Notes {
 }
 
 impl ApplyObserver for Notes {
-    fn applied(&self, group: GroupId, log_index: u64, term: u64, applied: &Applied) {
+    fn applied(&self, group: GroupId, log_index: u64, term: u64, applied: &Arc<Applied>) {
         assert_eq!(group, GROUP);
         let tables = self.tables.get().unwrap();
         assert_eq!(tables.applied_index(), log_index);

@@ -5,7 +5,7 @@ use crate::keys;
 use crate::rows;
 use crate::tables::{TableError, Tables};
 use baton_protocol::IntentId;
-use baton_protocol::proto::internal::{AgentRef, MailboxEntry};
+use baton_protocol::proto::internal::AgentRef;
 use bytes::Bytes;
 
 /// The rows of one intent, encoded as `Intent` and `Payload`.
@@ -26,13 +26,11 @@ pub fn open_deliveries(
     since: u64,
     limit: usize,
 ) -> Result<Vec<(u64, IntentId)>, TableError> {
-    let mut open = Vec::new();
-    for (key, value) in rows::list(tables, &keys::mailbox_after(agent, since), limit)? {
-        let entry: MailboxEntry = rows::decode(&key, value)?;
-        let id = IntentId::from_slice(&entry.intent_id);
-        open.extend(id.map(|id| (keys::cursor_of(&key), id)));
-    }
-    Ok(open)
+    let rows = rows::list(tables, &keys::mailbox_after(agent, since), limit)?;
+    let deliveries = rows
+        .iter()
+        .filter_map(|(key, value)| keys::delivery_of(key, value));
+    Ok(deliveries.collect())
 }
 
 /// The rows of these intents, in their order; `None` for one that is gone.

@@ -23,17 +23,34 @@ pub(crate) fn row(tables: &dyn Tables, id: IntentId) -> Result<Option<IntentRow>
 
 /// The header.
 pub(crate) fn intent(tables: &dyn Tables, id: IntentId) -> Result<Option<Intent>, TableError> {
-    let key = keys::intent(id);
-    let row: Option<IntentRow> = rows::read(tables, &key)?;
-    row.map(|row| rows::decode(&key, row.intent)).transpose()
+    Ok(both(tables, id)?.map(|(_, intent)| intent))
 }
 
-pub(crate) fn payload(tables: &dyn Tables, id: IntentId) -> Result<Option<Payload>, TableError> {
+/// The row, and its header decoded.
+pub(crate) fn both(tables: &dyn Tables, id: IntentId) -> Result<Option<(IntentRow, Intent)>, TableError> {
     let key = keys::intent(id);
-    match row(tables, id)?.and_then(|row| row.payload) {
-        Some(inline) => rows::decode(&key, inline).map(Some),
-        None => rows::read(tables, &keys::payload(id)),
-    }
+    let Some(row) = rows::read::<IntentRow>(tables, &key)? else {
+        return Ok(None);
+    };
+    let intent = rows::decode(&key, row.intent.clone())?;
+    Ok(Some((row, intent)))
+}
+
+/// Whether there is such an intent.
+pub(crate) fn exists(tables: &dyn Tables, id: IntentId) -> Result<bool, TableError> {
+    Ok(tables.get(&keys::intent(id))?.is_some())
+}
+
+/// The payload of a row that was read.
+pub(crate) fn payload(
+    tables: &dyn Tables,
+    id: IntentId,
+    row: &IntentRow,
+) -> Result<Option<Payload>, TableError> {
+    let payload = payload_bytes(tables, id, row)?;
+    payload
+        .map(|bytes| rows::decode(&keys::payload(id), bytes))
+        .transpose()
 }
 
 /// The encoded payload of a row that was read.
@@ -48,30 +65,34 @@ pub(crate) fn payload_bytes(
     }
 }
 
-/// One event that is stored: not one of the birth.
-pub(crate) fn event(tables: &dyn Tables, id: IntentId, seq: u32) -> Result<Option<Event>, TableError> {
-    let key = keys::intent(id);
-    let inline = row(tables, id)?.and_then(|row| row.events.get(inline_position(seq)?).cloned());
+/// One event that is stored, of a row that was read: not one of the birth.
+pub(crate) fn event(
+    tables: &dyn Tables,
+    id: IntentId,
+    row: &IntentRow,
+    seq: u32,
+) -> Result<Option<Event>, TableError> {
+    let inline = inline_position(seq).and_then(|at| row.events.get(at));
     match inline {
-        Some(event) => rows::decode(&key, event).map(Some),
+        Some(event) => rows::decode(&keys::intent(id), event.clone()).map(Some),
         None => rows::read(tables, &keys::event(id, seq)),
     }
 }
 
-/// Up to `limit` stored events above `since`.
+/// Up to `limit` stored events above `since`, of a row that was read.
 pub(crate) fn events_after(
     tables: &dyn Tables,
     id: IntentId,
+    row: &IntentRow,
     since: u32,
     limit: usize,
 ) -> Result<Vec<Event>, TableError> {
     let key = keys::intent(id);
     let since = since.max(BIRTH_EVENTS);
-    let inline = row(tables, id)?.unwrap_or_default().events;
     let skipped = (since - BIRTH_EVENTS) as usize;
     let mut events = Vec::new();
-    for event in inline.into_iter().skip(skipped).take(limit) {
-        events.push(rows::decode(&key, event)?);
+    for event in row.events.iter().skip(skipped).take(limit) {
+        events.push(rows::decode(&key, event.clone())?);
     }
     let since = since.saturating_add(events.len() as u32);
     for (key, value) in rows::list(tables, &keys::events_after(id, since), limit - events.len())? {
@@ -185,14 +206,15 @@ mod tests {
             commit(&mut tables, |batch| save(batch, id, &header, [&event]).unwrap());
         }
         assert_eq!(intent(&tables, id).unwrap(), Some(header));
-        assert_eq!(super::payload(&tables, id).unwrap(), Some(payload));
-        let all = events_after(&tables, id, 0, 100).unwrap();
+        let row = row(&tables, id).unwrap().unwrap();
+        assert_eq!(super::payload(&tables, id, &row).unwrap(), Some(payload));
+        let all = events_after(&tables, id, &row, 0, 100).unwrap();
         assert_eq!(all.len(), event_bytes.len());
         for (n, bytes) in event_bytes.iter().enumerate() {
             let seq = BIRTH_EVENTS + 1 + n as u32;
             assert_eq!(all[n], event_of(id, seq, *bytes));
-            assert_eq!(event(&tables, id, seq).unwrap().as_ref(), Some(&all[n]));
-            assert_eq!(events_after(&tables, id, seq - 1, 1).unwrap(), all[n..=n]);
+            assert_eq!(event(&tables, id, &row, seq).unwrap().as_ref(), Some(&all[n]));
+            assert_eq!(events_after(&tables, id, &row, seq - 1, 1).unwrap(), all[n..=n]);
         }
         let rows = tables.rows().count() - 1;
         commit(&mut tables, |batch| erase(batch, id, last_seq).unwrap());

@@ -11,7 +11,7 @@
 //! | 11 | payloads | slot, intent id | `Payload`, when too large for the intent's row |
 //! | 12 | events | slot, intent id, seq u32 | `Event`, when the intent's row is full |
 //! | 13 | agents | slot, agent key | `AgentState` |
-//! | 14 | mailbox | slot, len u16, agent key, cursor u64 | `MailboxEntry` |
+//! | 14 | mailbox | slot, len u16, agent key, cursor u64 | intent id |
 //! | 15 | recipients | slot, len u16, agent key, inverted intent id (newest first) | empty |
 //! | 16 | timers | wide, due u64, slot, kind u8, subject | `Timer` |
 //! | 17 | idempotency | slot, key hash | `IdempotencyRecord` |
@@ -169,9 +169,9 @@ pub(crate) fn mailbox_after(agent: &AgentRef, since: u64) -> Range {
     }
 }
 
-/// Cursor of a mailbox row.
-pub(crate) fn cursor_of(key: &[u8]) -> u64 {
-    tail_u64(key)
+/// Cursor and intent of a mailbox row.
+pub(crate) fn delivery_of(key: &[u8], value: &[u8]) -> Option<(u64, IntentId)> {
+    Some((tail_u64(key), IntentId::from_slice(value)?))
 }
 
 pub(crate) fn recipient(agent: &AgentRef, id: IntentId) -> Vec<u8> {
@@ -439,7 +439,8 @@ mod tests {
         ] {
             assert_eq!(key[1..3], slot);
         }
-        assert_eq!(cursor_of(&mailbox(&agent_ref, 7)), 7);
+        let delivery = delivery_of(&mailbox(&agent_ref, 7), id.as_bytes());
+        assert_eq!(delivery, Some((7, id)));
         assert_eq!(recipient_intent(&recipient(&agent_ref, id)), Some(id));
         let due = timer(5, id.slot(), TimerKind::Deadline, id.as_bytes());
         assert_eq!(timer_slot(&due), id.slot());

@@ -6,7 +6,8 @@ use crate::rows;
 use crate::transaction::{Stop, Transaction, invalid, reject};
 use baton_protocol::ErrorCode;
 use baton_protocol::address::is_agent_core;
-use baton_protocol::proto::internal::{AgentRef, AgentState, Intent, MailboxEntry};
+use baton_protocol::proto::internal::{AgentRef, AgentState, Intent};
+use bytes::Bytes;
 
 /// Open deliveries of one agent above which new ones are refused with `BacklogFull`.
 pub const BACKLOG_DELIVERIES_MAX: u64 = 100_000;
@@ -14,6 +15,13 @@ pub const BACKLOG_DELIVERIES_MAX: u64 = 100_000;
 pub(crate) const AGENT_KEY_BYTES_MAX: usize = 2_048;
 /// Cursors are never consecutive: some clients ask for "last + 1" as an exclusive bound.
 const CURSOR_STRIDE: u64 = 2;
+/// Cursors count microseconds of log time, as long as an agent gets fewer deliveries than that.
+const CURSORS_PER_MS: u64 = 1_000;
+
+/// When a delivery got its cursor; later than that when the agent got very many at once.
+pub(crate) fn enqueued_at_ms(cursor: u64) -> u64 {
+    cursor / CURSORS_PER_MS
+}
 
 /// Address of the agent the intent was sent to.
 pub(crate) fn recipient_address(intent: &Intent) -> String {
@@ -54,15 +62,13 @@ pub(crate) fn enqueue(tx: &mut Transaction<'_, '_>, intent: &mut Intent) -> Resu
     let cursor = state
         .last_cursor
         .saturating_add(CURSOR_STRIDE)
-        .max(tx.now_ms.saturating_mul(1_000));
+        .max(tx.now_ms.saturating_mul(CURSORS_PER_MS));
     state.last_cursor = cursor;
     state.open_deliveries += 1;
     rows::write(tx.tables, agent_key, &state);
-    let entry = MailboxEntry {
-        intent_id: intent.intent_id.clone(),
-        enqueued_at_ms: tx.now_ms,
-    };
-    rows::insert(tx.tables, keys::mailbox(agent, cursor), &entry);
+    // A copy: the id is a part of the log entry, which must not stay in memory with the row.
+    let value = Bytes::copy_from_slice(&intent.intent_id);
+    tx.tables.insert(keys::mailbox(agent, cursor), value);
     tx.push_effect(Effect::Deliver {
         agent_key: agent.key.clone(),
         cursor,
@@ -82,7 +88,8 @@ pub(crate) fn remove(tx: &mut Transaction<'_, '_>, intent: &mut Intent) -> Resul
     let mut state: AgentState = rows::read(&*tx.tables, &agent_key)?.unwrap_or_default();
     state.open_deliveries = state.open_deliveries.saturating_sub(1);
     rows::write(tx.tables, agent_key, &state);
-    tx.tables.delete(keys::mailbox(agent, cursor));
+    tx.tables
+        .remove(keys::mailbox(agent, cursor), intent.intent_id.clone());
     tx.push_effect(Effect::Withdraw {
         agent_key: agent.key.clone(),
         cursor,

@@ -1,11 +1,12 @@
 //! Reads of one group's tables, with tenant checks.
 
+use crate::deliveries::open_deliveries;
 use crate::idempotency;
 use crate::intents;
 use crate::keys;
 use crate::lifecycle::birth_events;
 use crate::listing;
-use crate::mailbox::AGENT_KEY_BYTES_MAX;
+use crate::mailbox::{AGENT_KEY_BYTES_MAX, enqueued_at_ms};
 use crate::rows;
 use crate::tables::{TableError, Tables, state_hash};
 use crate::threads;
@@ -15,8 +16,8 @@ use baton_protocol::proto::internal::query::Body;
 use baton_protocol::proto::internal::query_reply::Outcome;
 use baton_protocol::proto::internal::{
     Actor, AgentRef, AgentState, ApiKey, Backlog, ClusterRecord, ClusterView, Event, EventPage, FindKey,
-    GetBacklog, GetIntent, GetTenant, Intent, IntentPage, IntentView, KeyKind, KeyView, ListEvents,
-    ListMailbox, ListRecipientIntents, ListServiceAccounts, MailboxEntry, MailboxItem, MailboxPage,
+    GetBacklog, GetIntent, GetTenant, Intent, IntentPage, IntentRow, IntentView, KeyKind, KeyView,
+    ListEvents, ListMailbox, ListRecipientIntents, ListServiceAccounts, MailboxItem, MailboxPage,
     Organization, OutboxAcked, OutboxMessage, Query, QueryReply, ServiceAccount, ServiceAccountPage, Stats,
     TenantView, Workspace,
 };
@@ -86,23 +87,28 @@ pub(crate) fn require_agent(agent: Option<&AgentRef>) -> Result<&AgentRef, Stop>
         .ok_or_else(|| not_found("agent"))
 }
 
-fn visible(tables: &dyn Tables, actor: Option<&Actor>, intent_id: &[u8]) -> Result<(IntentId, Intent), Stop> {
+/// An intent that the actor may see, with the row it is in.
+fn visible(
+    tables: &dyn Tables,
+    actor: Option<&Actor>,
+    intent_id: &[u8],
+) -> Result<(IntentId, IntentRow, Intent), Stop> {
     let id = IntentId::from_slice(intent_id).ok_or_else(|| not_found("intent"))?;
-    intents::intent(tables, id)?
-        .filter(|intent| visibility::sees(actor, intent))
-        .map(|intent| (id, intent))
+    intents::both(tables, id)?
+        .filter(|(_, intent)| visibility::sees(actor, intent))
+        .map(|(row, intent)| (id, row, intent))
         .ok_or_else(|| not_found("intent"))
 }
 
 fn get_intent(tables: &dyn Tables, actor: Option<&Actor>, q: &GetIntent) -> Found {
-    let (id, intent) = visible(tables, actor, &q.intent_id)?;
+    let (id, row, intent) = visible(tables, actor, &q.intent_id)?;
     let payload = if q.with_payload {
-        intents::payload(tables, id)?
+        intents::payload(tables, id, &row)?
     } else {
         None
     };
     let terminal_event = if intent.status().is_terminal() {
-        intents::event(tables, id, intent.last_seq)?
+        intents::event(tables, id, &row, intent.last_seq)?
     } else {
         None
     };
@@ -120,7 +126,7 @@ fn get_intent(tables: &dyn Tables, actor: Option<&Actor>, q: &GetIntent) -> Foun
 }
 
 fn list_events(tables: &dyn Tables, actor: Option<&Actor>, q: &ListEvents) -> Found {
-    let (id, intent) = visible(tables, actor, &q.intent_id)?;
+    let (id, row, intent) = visible(tables, actor, &q.intent_id)?;
     let limit = page(q.limit, limits::EVENTS_PAGE_MAX, limits::EVENTS_PAGE_MAX);
     let mut events: Vec<Event> = birth_events(&intent)
         .into_iter()
@@ -128,7 +134,7 @@ fn list_events(tables: &dyn Tables, actor: Option<&Actor>, q: &ListEvents) -> Fo
         .take(limit)
         .collect();
     let left = limit - events.len();
-    events.extend(intents::events_after(tables, id, q.since, left)?);
+    events.extend(intents::events_after(tables, id, &row, q.since, left)?);
     let reached = events.last().map_or(q.since, |event| event.seq);
     Ok(Outcome::Events(EventPage {
         terminal: intent.status().is_terminal() && reached >= intent.last_seq,
@@ -156,21 +162,17 @@ fn list_mailbox(tables: &dyn Tables, actor: Option<&Actor>, q: &ListMailbox) -> 
     require_reader(actor, agent)?;
     let limit = page(q.limit, limits::MAILBOX_PAGE_MAX, limits::MAILBOX_PAGE_MAX);
     let mut items = Vec::new();
-    for (key, value) in rows::list(tables, &keys::mailbox_after(agent, q.since), limit)? {
-        let entry: MailboxEntry = rows::decode(&key, value)?;
-        let Some(id) = IntentId::from_slice(&entry.intent_id) else {
-            continue;
-        };
-        let Some(intent) = intents::intent(tables, id)? else {
+    for (cursor, id) in open_deliveries(tables, agent, q.since, limit)? {
+        let Some((row, intent)) = intents::both(tables, id)? else {
             continue;
         };
         let payload = if q.payload_bytes_max > 0 && intent.payload_bytes <= u64::from(q.payload_bytes_max) {
-            intents::payload(tables, id)?
+            intents::payload(tables, id, &row)?
         } else {
             None
         };
         items.push(MailboxItem {
-            cursor: keys::cursor_of(&key),
+            cursor,
             intent: Some(intent),
             payload,
         });
@@ -210,15 +212,10 @@ fn get_backlog(tables: &dyn Tables, actor: Option<&Actor>, q: &GetBacklog) -> Fo
     let agent = require_agent(q.agent.as_ref())?;
     require_reader(actor, agent)?;
     let state: Option<AgentState> = rows::read(tables, &keys::agent(agent))?;
-    let mut oldest: Option<u64> = None;
-    let first = limits::MAILBOX_PAGE_MAX as usize;
-    for (key, value) in rows::list(tables, &keys::mailbox_after(agent, 0), first)? {
-        let entry: MailboxEntry = rows::decode(&key, value)?;
-        oldest = Some(oldest.map_or(entry.enqueued_at_ms, |o| o.min(entry.enqueued_at_ms)));
-    }
+    let oldest = open_deliveries(tables, agent, 0, 1)?;
     Ok(Outcome::Backlog(Backlog {
         open_deliveries: state.map_or(0, |s| s.open_deliveries),
-        oldest_at_ms: oldest.unwrap_or(0),
+        oldest_at_ms: oldest.first().map_or(0, |(cursor, _)| enqueued_at_ms(*cursor)),
     }))
 }
 

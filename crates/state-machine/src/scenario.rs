@@ -197,7 +197,8 @@ fn step_payload(
     step: &CompiledStep,
 ) -> Result<Payload, Stop> {
     let parent_id = rows::id_of(parent)?;
-    let parent_payload = intents::payload(&*tx.tables, parent_id)?;
+    let row = intents::row(&*tx.tables, parent_id)?.unwrap_or_default();
+    let parent_payload = intents::payload(&*tx.tables, parent_id, &row)?;
     let data = Object::new()
         .document("parent_payload", embeddable(parent_payload.as_ref()))
         .string("parent_intent_id", &parent_id.to_string())

@@ -82,7 +82,7 @@ pub(crate) fn flush(tx: &mut Transaction<'_, '_>) {
             };
             let slot = Slot::from_bits(first.slot as u16);
             let key = keys::timer(due_ms, slot, timer.kind(), &first.subject);
-            rows::write(tx.tables, key, &timer);
+            rows::insert(tx.tables, key, &timer);
         }
         tx.note_timer(due_ms);
     }

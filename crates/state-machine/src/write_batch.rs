@@ -117,7 +117,8 @@ impl<'a> WriteBatch<'a> {
         }
     }
 
-    fn write(&mut self, key: Vec<u8>, value: Value, may_exist: bool) {
+    /// `before`: what the row is now, where the caller is certain.
+    fn write(&mut self, key: Vec<u8>, value: Value, before: Option<Value>) {
         let rows = self.rows.get_mut();
         let key_hash = key_hash(&key);
         let at = match rows.position(&key, key_hash) {
@@ -125,27 +126,38 @@ impl<'a> WriteBatch<'a> {
             None => rows.add(key, key_hash),
         };
         let row = &mut rows.list[at];
-        if !may_exist && row.now.is_none() {
-            row.below = Some(None);
+        if row.now.is_none() && before.is_some() {
+            row.below = before;
         }
         self.undo.push((at, row.now.replace(value)));
     }
 
     /// Writes a row.
     pub fn put(&mut self, key: Vec<u8>, value: impl Into<Bytes>) {
-        self.write(key, Some(value.into()), true);
+        self.write(key, Some(value.into()), None);
     }
 
     /// Writes a row under a key that no row has, which spares a look at storage. The caller must be certain: a row
     /// that exists after all makes the state hash wrong.
     pub fn insert(&mut self, key: Vec<u8>, value: impl Into<Bytes>) {
         debug_assert!(matches!(self.get(&key), Ok(None)), "inserted row exists");
-        self.write(key, Some(value.into()), false);
+        self.write(key, Some(value.into()), Some(None));
     }
 
     /// Deletes a row; a missing one is fine.
     pub fn delete(&mut self, key: Vec<u8>) {
-        self.write(key, None, true);
+        self.write(key, None, None);
+    }
+
+    /// Deletes a row of which the caller is certain that it exists and what it holds. Like [`WriteBatch::insert`] it
+    /// spares a look at storage.
+    pub fn remove(&mut self, key: Vec<u8>, value: impl Into<Bytes>) {
+        let value = Some(value.into());
+        debug_assert!(
+            self.get(&key).is_ok_and(|stored| stored == value),
+            "removed row is another"
+        );
+        self.write(key, None, Some(value));
     }
 
     /// The changes, with the state hash brought up to date. Rows put back to their old value are dropped.

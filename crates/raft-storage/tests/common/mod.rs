@@ -32,7 +32,7 @@ pub const REPLICA: u64 = 11;
 pub struct NoObserver;
 
 impl ApplyObserver for NoObserver {
-    fn applied(&self, _: GroupId, _: u64, _: u64, _: &Applied) {}
+    fn applied(&self, _: GroupId, _: u64, _: u64, _: &Arc<Applied>) {}
 }
 
 pub fn small_log() -> LogOptions {

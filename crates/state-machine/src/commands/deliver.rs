@@ -70,7 +70,7 @@ fn start_step(tx: &mut Transaction<'_, '_>, message: &StartStep) -> Result<(), S
             .ok_or_else(|| invalid("step intent id must have 16 bytes"))?;
         tx.require_slot(id.slot())?;
         require_agent(intent.to_agent.as_ref(), "to_agent")?;
-        if intents::intent(&*tx.tables, id)?.is_none() {
+        if !intents::exists(&*tx.tables, id)? {
             lifecycle::create(tx, intent.clone(), message.payload.as_ref())?;
         }
         Ok(())

@@ -114,7 +114,10 @@ fn step_result(tx: &mut Transaction<'_, '_>, mut parent: Intent, command: &Resum
     };
     let completion = scenario::record(tx, &mut parent, &mut progress, &outcome)?;
     end_step_intent(tx, &outcome.step_intent_id, command)?;
-    let event = intents::event(&*tx.tables, parent_id, parent.last_seq)?;
+    let event = match intents::row(&*tx.tables, parent_id)? {
+        Some(row) => intents::event(&*tx.tables, parent_id, &row, parent.last_seq)?,
+        None => None,
+    };
     Ok(lifecycle::transitioned(parent, event, true, completion))
 }
 
