@@ -17,8 +17,8 @@ use crate::grpc::outbound::{Messages, Outbound, Wake};
 use crate::grpc::status::status;
 use crate::grpc::{convert, decode};
 
-/// A wait ends this long before the call's deadline, so that the answer still arrives.
-const DEADLINE_MARGIN: Duration = Duration::from_millis(50);
+/// A wait ends one part in this many before the call's deadline, so that the answer still arrives.
+const DEADLINE_MARGIN_SHARE: u32 = 5;
 
 pub(super) async fn wait_for(
     app: &Arc<App>,
@@ -35,7 +35,8 @@ pub(super) async fn wait_for(
     let now = Instant::now();
     let mut until = now + asked;
     if let Some(deadline) = call.deadline {
-        until = until.min(deadline.checked_sub(DEADLINE_MARGIN).unwrap_or(now));
+        let left = deadline.saturating_duration_since(now);
+        until = until.min(now + (left - left / DEADLINE_MARGIN_SHARE));
     }
     let view = tokio::select! {
         view = app.service.wait_for_end(&call.caller, id, app.token(), until) => view,
