@@ -7,7 +7,9 @@ use baton_raft_storage::{GroupMachine, TypeConfig};
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::{Raft, ServerState};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 /// Leadership of one group as this node sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +21,17 @@ pub struct Leadership {
     /// This node leads *and* has applied the first entry of its own term: its tables are up to date, so it may act
     /// on them.
     pub am_leader: bool,
+}
+
+/// Waits for a change of the leadership, at most `pause`; that long when the group has stopped and nothing will change.
+pub(crate) async fn changed_within(leadership: &mut watch::Receiver<Leadership>, pause: Duration) {
+    let changed = async {
+        if leadership.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    // The time is up: no change.
+    let _ = timeout(pause, changed).await;
 }
 
 /// Follows a group's Raft object until it stops.

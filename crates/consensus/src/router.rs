@@ -2,6 +2,7 @@
 
 use crate::core::Core;
 use crate::group::Group;
+use crate::leadership;
 use crate::metrics;
 use crate::peer::{CallBody, PeerError, call_body, frames};
 use crate::proposer::ProposeError;
@@ -67,7 +68,8 @@ impl Core {
             match tried {
                 Ok(reply) => return Ok(reply),
                 Err(ProposeError::NotLeader { leader_node }) => {
-                    hint = leader_node.filter(|_| leader_node != node)
+                    // Two that name each other must not keep this call from pausing.
+                    hint = leader_node.filter(|_| leader_node != node && leader_node != lead.leader_node)
                 }
                 Err(ProposeError::Unknown(_)) => unknown = true,
                 // After an unknown outcome a refusal says nothing about the first try.
@@ -75,8 +77,8 @@ impl Core {
                 Err(ProposeError::Refused(_)) => {}
             }
             if hint.is_none() {
-                let until = (Instant::now() + pause).min(deadline);
-                let _ = timeout_at(until, leadership.changed()).await;
+                let left = deadline.saturating_duration_since(Instant::now());
+                leadership::changed_within(&mut leadership, pause.min(left)).await;
                 pause = (pause * 2).min(RETRY_PAUSE_MAX);
             }
         }
@@ -298,7 +300,7 @@ impl Core {
                     format!("group {} cannot be read: {reason}", group.id),
                 ));
             }
-            let _ = tokio::time::timeout(pause, leadership.changed()).await;
+            leadership::changed_within(&mut leadership, pause).await;
             pause = (pause * 2).min(RETRY_PAUSE_MAX);
         }
     }

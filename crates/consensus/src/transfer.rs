@@ -2,6 +2,7 @@
 
 use crate::core::Core;
 use crate::group::Group;
+use crate::leadership;
 use crate::peer::{CallBody, call_body, frames};
 use crate::proposer::ProposeError;
 use crate::router::propose_error;
@@ -43,7 +44,7 @@ impl Core {
                 }
                 Err(ProposeError::Refused(error)) => return Err(error),
                 Err(ProposeError::NotLeader { leader_node }) => {
-                    hint = leader_node.filter(|node| Some(*node) != leader)
+                    hint = leader_node.filter(|node| Some(*node) != leader && Some(*node) != lead.leader_node)
                 }
                 // Asking the same again changes nothing.
                 Err(ProposeError::Unknown(_)) => {}
@@ -55,7 +56,7 @@ impl Core {
                 ));
             }
             if hint.is_none() {
-                let _ = timeout(RETRY_PAUSE, leadership.changed()).await;
+                leadership::changed_within(&mut leadership, RETRY_PAUSE).await;
             }
         }
     }

@@ -346,26 +346,34 @@ impl Shared {
         Ok(ApplyResponse(replies))
     }
 
-    /// Starts a checkpoint when the overlay is above its budget; waits when it is far above.
+    /// Starts a checkpoint when the node's overlays have taken enough of its memory; waits when they have taken all they
+    /// may.
     fn relieve(self: &Arc<Self>) {
         let tables = &self.tables;
+        tables.report_memory();
         if !tables.wants_checkpoint() {
             return;
         }
         if !tables.checkpoint_queued.swap(true, Ordering::AcqRel) {
-            let shared = self.clone();
-            let queued = self.workers.try_background(move || {
+            let ended = CheckpointEnded(self.clone());
+            self.workers.try_background(move || {
                 // A failure has marked the tables as corrupt; they stay right in memory.
-                if let Err(e) = shared.tables.checkpoint() {
-                    tracing::error!(group = shared.group.0, error = %e, "checkpoint failed");
+                if let Err(e) = ended.0.tables.checkpoint() {
+                    tracing::error!(group = ended.0.group.0, error = %e, "checkpoint failed");
                 }
-                shared.tables.checkpoint_ended();
+                drop(ended);
             });
-            if !queued {
-                tables.checkpoint_ended();
-            }
         }
         tables.wait_for_room();
+    }
+}
+
+/// Says so however a queued checkpoint ends, also when it found no place in the queue: applies may wait for it.
+struct CheckpointEnded(Arc<Shared>);
+
+impl Drop for CheckpointEnded {
+    fn drop(&mut self) {
+        self.0.tables.checkpoint_ended();
     }
 }
 

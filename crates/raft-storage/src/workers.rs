@@ -56,8 +56,9 @@ impl StorageWorkers {
     }
 
     /// Queues `work` for the checkpoint thread unless its queue is full.
-    pub(crate) fn try_background(&self, work: impl FnOnce() + Send + 'static) -> bool {
-        self.background.try_send(Box::new(work)).is_ok()
+    pub(crate) fn try_background(&self, work: impl FnOnce() + Send + 'static) {
+        // What `work` owns is dropped with it.
+        let _ = self.background.try_send(Box::new(work));
     }
 }
 

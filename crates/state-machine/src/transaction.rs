@@ -143,6 +143,10 @@ impl<'a, 'b> Transaction<'a, 'b> {
         &mut self,
         work: impl FnOnce(&mut Self) -> Result<T, Stop>,
     ) -> Result<Result<T, Rejection>, TableError> {
+        debug_assert!(
+            self.output.unsaved.is_empty(),
+            "rolling back would lose events of before"
+        );
         let mark = self.tables.mark();
         let produced = self.output.mark();
         match work(self) {

@@ -22,6 +22,7 @@ use openraft::raft::{
 use openraft::{OptionalSend, RPCTypes, RaftNetworkFactory};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 type Rpc<T> = Result<T, RPCError<TypeConfig>>;
@@ -39,6 +40,8 @@ pub(crate) struct Links {
     pub(crate) directory: Arc<Directory>,
     clients: HashMap<u64, Arc<dyn PeerClient>>,
     dead_log: HashMap<u64, LogLimit>,
+    /// Appends that a peer has not answered yet, all groups.
+    unanswered: HashMap<u64, Arc<AtomicUsize>>,
 }
 
 impl std::fmt::Debug for Links {
@@ -55,11 +58,17 @@ impl Links {
             .keys()
             .map(|id| (*id, LogLimit::new(DEAD_PEER_LOG_INTERVAL)))
             .collect();
+        let unanswered = clients.keys().map(|id| (*id, Arc::default())).collect();
         Self {
             directory,
             clients,
             dead_log,
+            unanswered,
         }
+    }
+
+    fn unanswered(&self, node: u64) -> Arc<AtomicUsize> {
+        self.unanswered.get(&node).cloned().unwrap_or_default()
     }
 
     pub(crate) fn client(&self, node: u64) -> Result<&Arc<dyn PeerClient>, PeerError> {

@@ -3,8 +3,9 @@
 //! Rules that each keep something from going wrong:
 //! - The first request is awaited before the peer is dialled: openraft sleeps its back-off inside the request
 //!   stream, so dialling first turns a dead peer into a hot loop.
-//! - A request without entries (a commit announcement) is held up to [`COMMIT_HOLD`]; if one with entries follows,
-//!   only that is sent. It carries a newer commit index, and answers acknowledge by log id.
+//! - A request without entries (a commit announcement) is held up to [`COMMIT_HOLD`] while the peer has other appends to
+//!   answer; if one with entries follows, only that is sent. It carries a newer commit index, and answers acknowledge by
+//!   log id. A peer with nothing else to do is told at once: somebody may wait there for the commit.
 //! - The request stream holds a lock of openraft: it is dropped the moment the answers end, and never polled after
 //!   its own end.
 
@@ -36,8 +37,40 @@ type Request = AppendEntriesRequest<TypeConfig>;
 struct Shared<S> {
     slot: Mutex<Option<Source<S>>>,
     body: AtomicWaker,
-    in_flight: AtomicUsize,
+    unanswered: Unanswered,
     sent: Notify,
+}
+
+/// Requests sent and not answered: of this session, and of all sessions to the same peer.
+struct Unanswered {
+    own: AtomicUsize,
+    peer: Arc<AtomicUsize>,
+}
+
+impl Unanswered {
+    fn sent(&self) {
+        self.own.fetch_add(1, Ordering::AcqRel);
+        self.peer.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn answered(&self) {
+        let taken = self
+            .own
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| n.checked_sub(1));
+        if taken.is_ok() {
+            self.peer.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    fn peer_is_idle(&self) -> bool {
+        self.peer.load(Ordering::Acquire) == 0
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        self.peer.fetch_sub(*self.own.get_mut(), Ordering::AcqRel);
+    }
 }
 
 struct Source<S> {
@@ -71,9 +104,9 @@ where
         let Some(source) = slot.as_mut() else {
             return Poll::Ready(None);
         };
-        match source.poll_request(cx) {
+        match source.poll_request(cx, &shared.unanswered) {
             Poll::Ready(Some(request)) => {
-                shared.in_flight.fetch_add(1, Ordering::AcqRel);
+                shared.unanswered.sent();
                 shared.sent.notify_one();
                 metrics::append_sent();
                 Poll::Ready(Some(codec::append_to_pb(request)))
@@ -88,7 +121,7 @@ where
 }
 
 impl<S: Stream<Item = Request> + Unpin> Source<S> {
-    fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Option<Request>> {
+    fn poll_request(&mut self, cx: &mut Context<'_>, unanswered: &Unanswered) -> Poll<Option<Request>> {
         loop {
             let next = if let Some(first) = self.first.take() {
                 Poll::Ready(Some(first))
@@ -113,10 +146,10 @@ impl<S: Stream<Item = Request> + Unpin> Source<S> {
                     let Some((_, until)) = self.held.as_mut() else {
                         return Poll::Pending;
                     };
-                    return match until.as_mut().poll(cx) {
-                        Poll::Ready(()) => Poll::Ready(self.held.take().map(|(request, _)| request)),
-                        Poll::Pending => Poll::Pending,
-                    };
+                    if !unanswered.peer_is_idle() && until.as_mut().poll(cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                    return Poll::Ready(self.held.take().map(|(request, _)| request));
                 }
             }
         }
@@ -162,7 +195,10 @@ where
             ended: false,
         })),
         body: AtomicWaker::new(),
-        in_flight: AtomicUsize::new(0),
+        unanswered: Unanswered {
+            own: AtomicUsize::new(0),
+            peer: network.links.unanswered(network.node),
+        },
         sent: Notify::new(),
     });
     let close = CloseOnDrop(shared.clone());
@@ -205,7 +241,7 @@ impl<S> Answers<'_, S> {
     async fn next(&mut self) -> Option<Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>> {
         let shared = self.close.0.clone();
         let item = loop {
-            if shared.in_flight.load(Ordering::Acquire) == 0 {
+            if shared.unanswered.own.load(Ordering::Acquire) == 0 {
                 tokio::select! {
                     item = self.answers.next() => break item,
                     () = shared.sent.notified() => {}
@@ -218,9 +254,11 @@ impl<S> Answers<'_, S> {
             }
         }?;
         // Exactly one answer per request that was sent.
-        let _ = shared
-            .in_flight
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| n.checked_sub(1));
+        shared.unanswered.answered();
+        if shared.unanswered.peer_is_idle() {
+            // What is held need not wait any longer.
+            shared.body.wake();
+        }
         Some(
             item.map_err(rpc_error)
                 .and_then(|reply| codec::append_result_from_pb(reply).map_err(network_error)),

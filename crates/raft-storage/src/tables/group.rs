@@ -120,7 +120,12 @@ impl GroupTables {
 
     /// The overlay is to be written out.
     pub(crate) fn wants_checkpoint(&self) -> bool {
-        self.memory.is_full() || self.memory.wants_checkpoint(self.levels().active_bytes())
+        let levels = self.levels();
+        self.memory.is_due(levels.active_bytes()) || (self.memory.is_full() && levels.takes_memory())
+    }
+
+    pub(crate) fn report_memory(&self) {
+        self.memory.report();
     }
 
     /// Blocks while the node's overlays take all they may and a checkpoint of this group is on its way.
@@ -147,7 +152,10 @@ impl GroupTables {
     ) -> Result<(Arc<DiskTables>, Position), TableError> {
         let started = Instant::now();
         let (rows, disk, position) = self.levels_mut().freeze()?;
-        self.wait_until_synced(&position)?;
+        if let Err(e) = self.wait_until_synced(&position) {
+            self.levels_mut().uncharge();
+            return Err(e);
+        }
         let written = disk
             .set_mark(&position, true)
             .and_then(|()| disk.write(rows.iter()))
@@ -155,12 +163,14 @@ impl GroupTables {
         match written {
             Ok(written) => {
                 self.levels_mut().thaw();
+                self.memory.relieve(|| ());
                 metrics::histogram!(names::CHECKPOINT_ROWS).record(written as f64);
                 metrics::histogram!(names::CHECKPOINT_SECONDS).record(started.elapsed().as_secs_f64());
                 Ok((disk, position))
             }
             Err(e) => {
                 self.distrust();
+                self.levels_mut().uncharge();
                 Err(e)
             }
         }
@@ -246,6 +256,7 @@ impl GroupTables {
         let levels = Levels::new(Arc::new(disk), position, self.memory.clone());
         let old = std::mem::replace(&mut *self.levels_mut(), levels);
         drop(old);
+        self.memory.relieve(|| ());
         self.applied.send_replace(applied);
         self.state_file.remove_others(generation).map_err(&error)
     }

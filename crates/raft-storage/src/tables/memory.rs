@@ -66,7 +66,7 @@ impl TableMemory {
 
     /// Whether an overlay of this size is to be written out: all together are above their share and this one is at
     /// least of average size. So a busy group may use what idle ones leave.
-    pub(super) fn wants_checkpoint(&self, own_bytes: usize) -> bool {
+    pub(super) fn is_due(&self, own_bytes: usize) -> bool {
         let active = self.shared.active_bytes.load(Ordering::Relaxed);
         let overlays = self.shared.overlays.load(Ordering::Relaxed);
         active > self.shared.budget_bytes / CHECKPOINT_SHARE && own_bytes.saturating_mul(overlays) >= active
@@ -76,7 +76,7 @@ impl TableMemory {
     pub(super) fn wait_for_room(&self, queued: impl Fn() -> bool) {
         let (lock, relieved) = &self.shared.relieved;
         let mut guard = lock.lock().unwrap_or_else(PoisonError::into_inner);
-        while self.overlay_bytes() > self.shared.budget_bytes / OVERLAY_SHARE && queued() {
+        while self.is_full() && queued() {
             guard = relieved.wait(guard).unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -85,13 +85,16 @@ impl TableMemory {
         self.overlay_bytes() > self.shared.budget_bytes / OVERLAY_SHARE
     }
 
-    /// A checkpoint has ended; `mark` says so to those who wait.
+    /// There is room again, or a queued checkpoint has ended as `mark` notes: those who wait look again.
     pub(super) fn relieve(&self, mark: impl FnOnce()) {
         let (lock, relieved) = &self.shared.relieved;
         let guard = lock.lock().unwrap_or_else(PoisonError::into_inner);
         mark();
         relieved.notify_all();
         drop(guard);
+    }
+
+    pub(super) fn report(&self) {
         metrics::gauge!(names::OVERLAY_BYTES).set(self.overlay_bytes() as f64);
     }
 }
@@ -158,16 +161,13 @@ mod tests {
         let mut large = Share::new(memory.clone());
         let mut small = Share::new(memory.clone());
         large.set_active(90);
-        assert!(!memory.wants_checkpoint(90), "together below a quarter");
+        assert!(!memory.is_due(90), "together below a quarter");
         small.set_active(20);
-        assert!(memory.wants_checkpoint(90));
-        assert!(!memory.wants_checkpoint(20));
+        assert!(memory.is_due(90));
+        assert!(!memory.is_due(20));
         large.set_active(0);
         large.set_frozen(90);
-        assert!(
-            !memory.wants_checkpoint(20),
-            "what is being written out is not active"
-        );
+        assert!(!memory.is_due(20), "what is being written out is not active");
         small.set_active(120);
         assert!(memory.is_full());
         drop(large);
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn waiting_ends_with_the_own_checkpoint() {
+    fn waiting_ends_with_room_or_with_the_own_checkpoint() {
         let memory = TableMemory::new(4, 1);
         let mut share = Share::new(memory.clone());
         share.set_active(100);
@@ -188,5 +188,12 @@ mod tests {
         memory.relieve(|| queued.store(false, Ordering::Release));
         other.join().unwrap();
         assert!(memory.is_full());
+        let other = std::thread::spawn({
+            let memory = memory.clone();
+            move || memory.wait_for_room(|| true)
+        });
+        share.set_active(0);
+        memory.relieve(|| ());
+        other.join().unwrap();
     }
 }

@@ -52,6 +52,8 @@ impl Levels {
         let mut bytes = self.share.active_bytes();
         if let Some(left) = self.frozen.take() {
             let mut merged = Arc::unwrap_or_clone(left);
+            // Any of them may have reached the disk before the checkpoint failed.
+            merged.values_mut().for_each(|change| change.existed = true);
             bytes = self.share.frozen_bytes();
             for (key, change) in rows {
                 overlay(&mut merged, &mut bytes, key, change);
@@ -69,6 +71,16 @@ impl Levels {
     pub(super) fn thaw(&mut self) {
         self.frozen = None;
         self.share.set_frozen(0);
+    }
+
+    /// The frozen level could not be written. It stays in force, but a group whose disk fails must not take the room of
+    /// all others.
+    pub(super) fn uncharge(&mut self) {
+        self.share.set_frozen(0);
+    }
+
+    pub(super) fn takes_memory(&self) -> bool {
+        self.share.active_bytes() + self.share.frozen_bytes() > 0
     }
 
     /// Gives the disk tables up; reads fail from now on.
