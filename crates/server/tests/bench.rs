@@ -2,29 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
-use baton_server::cluster::{Cluster, LaunchOptions};
+mod support;
+
+use baton_server::cluster::Cluster;
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
+use support::{options, start};
 
 /// Longest time any test here may take; a hang must not hold up the rest.
 const TEST_TIME_MAX: Duration = Duration::from_secs(100);
-
-async fn start(dir: &Path) -> Cluster {
-    let mut options = LaunchOptions {
-        program: env!("CARGO_BIN_EXE_baton").into(),
-        data_dir: Some(dir.to_path_buf()),
-        nodes: Some(1),
-        ready_timeout: Duration::from_secs(30),
-        ..LaunchOptions::new().unwrap()
-    };
-    options.base.cluster.shard_groups = 4;
-    Cluster::start(options, &|line| eprintln!("{line}"))
-        .await
-        .unwrap()
-}
 
 /// Runs `baton bench` against the cluster and returns its document.
 fn bench(cluster: &Cluster, line: &str) -> Value {
@@ -125,7 +114,7 @@ fn every_mode(cluster: &Cluster, protocol: &str, histogram: &Path) {
 async fn every_mode_counts_what_it_says() {
     let test = async {
         let dir = tempfile::tempdir().unwrap();
-        let mut cluster = start(dir.path()).await;
+        let mut cluster = start(options(dir.path(), 1)).await;
         for protocol in ["axp", "grpc"] {
             every_mode(&cluster, protocol, &dir.path().join(format!("{protocol}.hlog")));
         }
@@ -186,7 +175,7 @@ fn bench_through_a_stall(cluster: &Cluster) -> Value {
 async fn an_open_loop_shows_a_server_that_stood_still() {
     let test = async {
         let dir = tempfile::tempdir().unwrap();
-        let mut cluster = start(dir.path()).await;
+        let mut cluster = start(options(dir.path(), 1)).await;
         let report = tokio::task::block_in_place(|| bench_through_a_stall(&cluster));
         let cell = &cells(&report)[0];
         assert_counted(cell);
@@ -205,7 +194,7 @@ async fn an_open_loop_shows_a_server_that_stood_still() {
 async fn errors_are_shown_and_nothing_is_claimed() {
     let test = async {
         let dir = tempfile::tempdir().unwrap();
-        let mut cluster = start(dir.path()).await;
+        let mut cluster = start(options(dir.path(), 1)).await;
         let url = cluster.base_url(1);
         for (protocol, what) in [("axp", "401"), ("grpc", "submit stream")] {
             let refused = Command::new(env!("CARGO_BIN_EXE_baton"))

@@ -2,14 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
+mod support;
+
 use baton_client::{CancellationToken, Client, Ended, Event, IntentFilter, Job, NewAgent, Status, Submit};
-use baton_server::cluster::{Cluster, LaunchOptions};
+use baton_server::cluster::Cluster;
 use futures::TryStreamExt as _;
 use serde_json::json;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use support::{options, start};
 use tokio::sync::watch;
 
 /// Longest time any test here may take; a hang must not hold up the rest.
@@ -19,20 +22,6 @@ const INTENTS: u32 = 300;
 const BEFORE_THE_KILL: u32 = 100;
 /// Intents that are not over at one time.
 const IN_FLIGHT: usize = 32;
-
-async fn start(dir: &std::path::Path) -> Cluster {
-    let mut options = LaunchOptions {
-        program: env!("CARGO_BIN_EXE_baton").into(),
-        data_dir: Some(dir.to_path_buf()),
-        nodes: Some(3),
-        ready_timeout: Duration::from_secs(30),
-        ..LaunchOptions::new().unwrap()
-    };
-    options.base.cluster.shard_groups = 4;
-    Cluster::start(options, &|line| eprintln!("{line}"))
-        .await
-        .unwrap()
-}
 
 /// A client that begins with node 1.
 fn client(cluster: &Cluster, key: &str) -> Client {
@@ -80,7 +69,7 @@ fn assert_one_life(events: &[Event]) {
 async fn submitter_and_worker_outlive_the_node_they_are_connected_to() {
     let test = async {
         let dir = tempfile::tempdir().unwrap();
-        let mut cluster = start(dir.path()).await;
+        let mut cluster = start(options(dir.path(), 3)).await;
         let operator = client(&cluster, &cluster.credentials().operator_token);
         let new = NewAgent {
             name: "killed-under".into(),

@@ -2,13 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
+mod support;
+
 use baton_server::client::Api;
-use baton_server::cluster::{Cluster, LaunchOptions};
 use reqwest::Method;
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Output;
 use std::time::Duration;
+use support::{options, start};
 
 /// Longest time any test here may take; a hang must not hold up the rest.
 const TEST_TIME_MAX: Duration = Duration::from_secs(55);
@@ -16,24 +18,6 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 fn program() -> PathBuf {
     env!("CARGO_BIN_EXE_baton").into()
-}
-
-fn options(dir: &Path, nodes: usize) -> LaunchOptions {
-    let mut options = LaunchOptions {
-        program: program(),
-        data_dir: Some(dir.to_path_buf()),
-        nodes: Some(nodes),
-        ready_timeout: Duration::from_secs(30),
-        ..LaunchOptions::new().unwrap()
-    };
-    options.base.cluster.shard_groups = 4;
-    options
-}
-
-async fn start(options: LaunchOptions) -> Cluster {
-    Cluster::start(options, &|line| eprintln!("{line}"))
-        .await
-        .unwrap()
 }
 
 async fn submit(api: &Api, to: &str, key: &str) -> String {

@@ -2,13 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
+mod support;
+
 use baton_server::client::Api;
-use baton_server::cluster::{Cluster, LaunchOptions};
 use reqwest::Method;
 use serde_json::json;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use support::{options, start};
 
 const TEST_TIME_MAX: Duration = Duration::from_secs(110);
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -43,16 +45,9 @@ async fn write(api: Api, writer: String, stop: Arc<AtomicBool>, acknowledged: Ar
 async fn everything_acknowledged_survives_the_kill_of_all_nodes_under_load() {
     let test = async {
         let dir = tempfile::tempdir().unwrap();
-        let mut options = LaunchOptions {
-            program: env!("CARGO_BIN_EXE_baton").into(),
-            data_dir: Some(dir.path().to_path_buf()),
-            nodes: Some(3),
-            ready_timeout: Duration::from_secs(30),
-            ..LaunchOptions::new().unwrap()
-        };
-        options.base.cluster.shard_groups = 4;
+        let mut options = options(dir.path(), 3);
         options.base.limits.requests_per_minute = 0;
-        let mut cluster = Cluster::start(options, &|line| println!("{line}")).await.unwrap();
+        let mut cluster = start(options).await;
         let acknowledged = Arc::new(Mutex::new(Vec::new()));
         for round in 0..ROUNDS {
             let stop = Arc::new(AtomicBool::new(false));

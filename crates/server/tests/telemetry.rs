@@ -6,6 +6,8 @@
     reason = "a test that cannot go on panics; steps are shown when it fails"
 )]
 
+mod support;
+
 use baton_server::client::Api;
 use baton_server::cluster::{Cluster, LaunchOptions};
 use baton_server::config::LogFormat;
@@ -65,16 +67,10 @@ async fn collector() -> (String, mpsc::UnboundedReceiver<Span>) {
 }
 
 async fn start(dir: &Path, change: impl FnOnce(&mut LaunchOptions)) -> Cluster {
-    let mut options = LaunchOptions {
-        program: env!("CARGO_BIN_EXE_baton").into(),
-        data_dir: Some(dir.to_path_buf()),
-        nodes: Some(1),
-        ready_timeout: Duration::from_secs(30),
-        ..LaunchOptions::new().unwrap()
-    };
+    let mut options = support::options(dir, 1);
     options.base.cluster.shard_groups = 2;
     change(&mut options);
-    Cluster::start(options, &|line| println!("{line}")).await.unwrap()
+    support::start(options).await
 }
 
 fn job() -> Value {

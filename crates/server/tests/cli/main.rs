@@ -5,3 +5,5 @@
 mod offline;
 mod online;
 mod shell;
+#[path = "../support/mod.rs"]
+mod support;

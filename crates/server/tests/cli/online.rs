@@ -1,7 +1,8 @@
 //! Commands against real nodes.
 
 use crate::shell::Shell;
-use baton_server::cluster::{Cluster, LaunchOptions};
+use crate::support;
+use baton_server::cluster::Cluster;
 use serde_json::Value;
 use std::path::Path;
 use std::time::Duration;
@@ -10,17 +11,7 @@ use std::time::Duration;
 const TEST_TIME_MAX: Duration = Duration::from_secs(55);
 
 async fn start(dir: &Path, nodes: usize) -> (Cluster, Shell) {
-    let mut options = LaunchOptions {
-        program: env!("CARGO_BIN_EXE_baton").into(),
-        data_dir: Some(dir.to_path_buf()),
-        nodes: Some(nodes),
-        ready_timeout: Duration::from_secs(30),
-        ..LaunchOptions::new().unwrap()
-    };
-    options.base.cluster.shard_groups = 4;
-    let cluster = Cluster::start(options, &|line| eprintln!("{line}"))
-        .await
-        .unwrap();
+    let cluster = support::start(support::options(dir, nodes)).await;
     let shell = Shell::new()
         .with("AXME_BASE_URLS", &cluster.base_urls().join(","))
         .with("AXME_API_KEY", &cluster.credentials().operator_token);
