@@ -34,6 +34,17 @@ pub const BUNDLE_AGENTS_MAX: usize = 50;
 pub const BUNDLE_HUMANS_MAX: usize = 20;
 /// See [`BUNDLE_AGENTS_MAX`].
 pub const BUNDLE_STEPS_MAX: usize = 100;
+/// Steps that one scenario starts, runs of the same step counted each; a workflow that goes around for longer fails.
+/// Keeps the whole life of a scenario in one page of events, see [`EVENTS_PAGE_MAX`].
+pub const SCENARIO_STARTS_MAX: u32 = 300;
+/// `retry.max_retries` of a step.
+pub const STEP_RETRIES_MAX: u32 = 100;
+/// Longest delay of a step, and longest wait before it runs again: a year.
+pub const STEP_SECONDS_MAX: u32 = 366 * 24 * 3_600;
+/// Channels of one notification.
+pub const NOTIFICATION_CHANNELS_MAX: usize = 20;
+/// Body of one notification.
+pub const NOTIFICATION_BODY_CHARS_MAX: usize = 5_000;
 /// `max_delivery_attempts` when absent (surface 2.6).
 pub const DELIVERY_ATTEMPTS_DEFAULT: u32 = 3;
 /// Largest accepted `max_delivery_attempts`.

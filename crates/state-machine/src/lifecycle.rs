@@ -247,7 +247,7 @@ pub(crate) fn finish(
     let completion = notify_reply_to(tx, intent, &details)?;
     notify_parent(tx, intent, before, details)?;
     if intent.scenario_parent {
-        scenario::cancel_running_step(tx, intent, actor)?;
+        scenario::parent_ended(tx, intent, actor)?;
     }
     save(tx, intent)?;
     Ok(Finished { event, completion })

@@ -43,7 +43,7 @@ fn fire(tx: &mut Transaction<'_, '_>, slot: Slot, timer: &Timer) -> Result<(), S
         TimerKind::IdempotencyRetention => idempotency::expire(tx, slot, &timer.subject, timer.guard),
         TimerKind::ThreadRetention => expire_thread(tx, slot, timer),
         TimerKind::Deadline => with_intent(tx, timer, |tx, id| time_out(tx, id, timer.guard)),
-        TimerKind::StepRetry => with_intent(tx, timer, |tx, id| scenario::retry(tx, id, timer.guard)),
+        TimerKind::Step => with_intent(tx, timer, |tx, id| scenario::timer(tx, id, timer.guard)),
         TimerKind::IntentRetention => with_intent(tx, timer, lifecycle::erase),
         TimerKind::Unspecified => Ok(()),
     }

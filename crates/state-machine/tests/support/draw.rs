@@ -5,10 +5,11 @@ use baton_protocol::address::{AGENT_CORE, slot_of};
 use baton_protocol::proto::internal::command::Body;
 use baton_protocol::proto::internal::{
     AcknowledgeOutbox, Actor, AgentRef, ApiKey, AttemptFence, CompiledScenario, CompiledStep, CreateApiKey,
-    CreateServiceAccount, DeliverMessage, FailAttempt, FinishAttempt, FinishIdempotency, IdempotencyClaim,
-    KeyKind, Member, OutboxMessage, Pulse, RedeliverIntent, Reply, ReserveIdempotency, ResolveIntent,
-    ResumeIntent, RevokeApiKey, SetFeatureLevel, StartScenario, SubmitIntent, UpdateControls, UpdatePolicy,
-    UpdateServiceAccount, outbox_message, reply, resume_intent,
+    CreateServiceAccount, Delay, DeliverMessage, Escalation, FailAttempt, FinishAttempt, FinishIdempotency,
+    IdempotencyClaim, KeyKind, Member, Notification, OutboxMessage, Pulse, RedeliverIntent, Reply,
+    ReserveIdempotency, ResolveIntent, ResumeIntent, RevokeApiKey, SetFeatureLevel, StartScenario,
+    SubmitIntent, UpdateControls, UpdatePolicy, UpdateServiceAccount, compiled_step::Internal,
+    outbox_message, reply, resume_intent,
 };
 use baton_protocol::{IntentId, Route};
 use baton_state_machine::testing::{actor, agent, json};
@@ -167,6 +168,7 @@ impl World {
                 },
                 on_failure: link(draw),
                 internal_noop: draw.one_in(4),
+                internal: Self::any_internal(draw),
                 input: Bytes::from_static(b"{\"k\":1}"),
                 ..CompiledStep::default()
             })
@@ -182,6 +184,22 @@ impl World {
             parent: Some(parent.clone()),
         };
         (self.home(&parent.intent_id, draw), Body::StartScenario(command))
+    }
+
+    fn any_internal(draw: &mut Draw) -> Option<Internal> {
+        match draw.below(8) {
+            0 | 1 => Some(Internal::Delay(Delay {
+                seconds: draw.below(60) as u32,
+            })),
+            2 => Some(Internal::Notification(Notification {
+                body: "about {{intent_id}}".into(),
+                ..Notification::default()
+            })),
+            3 => Some(Internal::Escalation(Escalation {
+                escalate_to: "chief".into(),
+            })),
+            _ => None,
+        }
     }
 
     fn resolve(&self, draw: &mut Draw) -> (usize, Body) {

@@ -1,6 +1,8 @@
 //! Lifecycle events (surface 2.3).
 
-use baton_protocol::proto::internal::{Event, EventDetails, EventType, PendingWith, Status, pending_with};
+use baton_protocol::proto::internal::{
+    Event, EventDetails, EventType, Notification, PendingWith, Status, pending_with,
+};
 
 use super::{Object, payload_json, uuid_text};
 use crate::http::time::render_ms;
@@ -89,6 +91,20 @@ fn details_json(event: &Event, details: &EventDetails, form: EventForm) -> Vec<u
     out.number_if("max_delivery_attempts", details.max_delivery_attempts.into());
     out.text_if("next_handler", &details.next_handler);
     out.text_if("escalated_to", &details.escalated_to);
+    if details.due_at_ms != 0 {
+        out.text("due_at", &render_ms(details.due_at_ms));
+    }
+    if let Some(notification) = &details.notification {
+        out.raw("notification", &notification_json(notification));
+    }
+    out.finish()
+}
+
+fn notification_json(notification: &Notification) -> Vec<u8> {
+    let mut out = Object::new();
+    out.texts("channels", notification.channels.iter().map(String::as_str));
+    out.text("subject", &notification.subject);
+    out.text("body", &notification.body);
     out.finish()
 }
 

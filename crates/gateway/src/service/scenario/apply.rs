@@ -214,6 +214,7 @@ impl Service {
                 on_success: planned.on_success,
                 on_failure: planned.on_failure,
                 input: step.input.clone(),
+                internal: None,
             });
         }
         Ok(CompiledScenario {
