@@ -10,6 +10,7 @@
 pub mod address;
 pub mod error;
 pub mod feed;
+pub mod human_task;
 pub mod ids;
 mod intent;
 pub mod limits;

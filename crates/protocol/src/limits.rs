@@ -51,6 +51,26 @@ pub const DELIVERY_ATTEMPTS_DEFAULT: u32 = 3;
 pub const DELIVERY_ATTEMPTS_MAX: u32 = 100;
 /// Timers fired by one `Pulse`.
 pub const PULSE_ITEMS_MAX: usize = 128;
+/// `max_reminders` when reminders are on and no number is given (surface 2.5).
+pub const REMINDERS_DEFAULT: u32 = 3;
+/// Largest accepted `max_reminders`.
+pub const REMINDERS_MAX: u32 = 100;
+/// Longest time before a reminder and between two: ten years.
+pub const REMIND_SECONDS_MAX: u32 = 10 * 366 * 24 * 3_600;
+/// Title of a human task.
+pub const TASK_TITLE_CHARS_MAX: usize = 255;
+/// Description of a human task.
+pub const TASK_DESCRIPTION_CHARS_MAX: usize = 2_000;
+/// Outcomes and assignees of a human task.
+pub const TASK_LIST_ITEMS_MAX: usize = 20;
+/// One outcome of a human task.
+pub const TASK_OUTCOME_CHARS_MAX: usize = 64;
+/// Comment of an answer to a human task.
+pub const TASK_COMMENT_CHARS_MAX: usize = 2_000;
+/// JSON Schema of the answer to a human task. Its event must fit in a line of a stream.
+pub const FORM_SCHEMA_BYTES_MAX: usize = 32 * 1024;
+/// Open human tasks in one list.
+pub const TASKS_PAGE_MAX: u32 = 500;
 /// Commands in one log entry.
 pub const BATCH_COMMANDS_MAX: usize = 512;
 /// Encoded bytes of one log entry.

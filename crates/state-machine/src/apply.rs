@@ -150,7 +150,8 @@ pub fn is_deduplicated(body: &Body) -> bool {
         | Body::UpdateServiceAccount(_)
         | Body::CreateApiKey(_)
         | Body::RevokeApiKey(_)
-        | Body::SetFeatureLevel(_) => true,
+        | Body::SetFeatureLevel(_)
+        | Body::AnswerTask(_) => true,
     }
 }
 
@@ -176,5 +177,6 @@ fn dispatch(tx: &mut Transaction<'_, '_>, body: Body) -> Outcome {
         Body::CreateApiKey(c) => commands::create_api_key::apply(tx, &c),
         Body::RevokeApiKey(c) => commands::revoke_api_key::apply(tx, &c),
         Body::SetFeatureLevel(c) => commands::set_feature_level::apply(tx, &c),
+        Body::AnswerTask(c) => commands::answer_task::apply(tx, &c),
     }
 }

@@ -22,6 +22,8 @@
 //! | 1c | command origins | wide, origin u64 | `CommandOrigin` |
 //! | 1d | threads | slot of owner, len u16, owner key, thread id | `Thread` |
 //! | 1e | scenarios | slot, parent id | `Scenario` |
+//! | 28 | human tasks | slot, intent id | `Gate`, the latest of the intent |
+//! | 29 | open human tasks | slot, len u16, workspace id, intent id | empty |
 //! | 80 | cluster | | `ClusterRecord` |
 //! | 81 | nodes | node id u64 | `NodeRecord` |
 //! | 82 | organizations | org id | `Organization` |
@@ -64,6 +66,8 @@ const COMMAND: u8 = 0x1b;
 const COMMAND_ORIGIN: u8 = 0x1c;
 const THREAD: u8 = 0x1d;
 const SCENARIO: u8 = 0x1e;
+const GATE: u8 = 0x28;
+const OPEN_TASK: u8 = 0x29;
 const CLUSTER: u8 = 0x80;
 const NODE: u8 = 0x81;
 const ORGANIZATION: u8 = 0x82;
@@ -322,6 +326,38 @@ pub(crate) fn threads(owner: &AgentRef) -> Range {
 
 pub(crate) fn scenario(parent: IntentId) -> Vec<u8> {
     row(SCENARIO, parent.slot().number(), &[parent.as_bytes()])
+}
+
+pub(crate) fn gate(id: IntentId) -> Vec<u8> {
+    row(GATE, id.slot().number(), &[id.as_bytes()])
+}
+
+pub(crate) fn open_task(workspace_id: &str, id: IntentId) -> Vec<u8> {
+    let mut key = open_tasks(workspace_id, id.slot()).from;
+    key.extend_from_slice(id.as_bytes());
+    key
+}
+
+/// Open human tasks of one workspace in one slot, by intent id.
+pub(crate) fn open_tasks(workspace_id: &str, slot: Slot) -> Range {
+    Range::of(row(
+        OPEN_TASK,
+        slot.number(),
+        &[&len(workspace_id), workspace_id.as_bytes()],
+    ))
+}
+
+/// Open human tasks of every workspace from `slot` on.
+pub(crate) fn open_tasks_from(slot: Slot) -> Range {
+    Range {
+        from: row(OPEN_TASK, slot.number(), &[]),
+        to: prefix_end(&[OPEN_TASK]),
+    }
+}
+
+/// Intent of a row of "open human tasks".
+pub(crate) fn open_task_of(key: &[u8]) -> Option<IntentId> {
+    IntentId::from_slice(key.get(key.len().checked_sub(16)?..)?)
 }
 
 pub(crate) fn cluster() -> Vec<u8> {

@@ -18,6 +18,7 @@ mod commands;
 mod controls;
 mod dedup;
 mod deliveries;
+mod gates;
 mod idempotency;
 mod intents;
 mod json;
@@ -28,8 +29,10 @@ mod mailbox;
 pub mod memory;
 mod outbox;
 pub mod query;
+mod reminders;
 mod rows;
 mod scenario;
+mod scenario_gates;
 pub mod tables;
 mod tenants;
 #[doc(hidden)]

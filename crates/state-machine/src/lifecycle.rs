@@ -1,9 +1,11 @@
 //! The life of an intent: birth, transitions, the end, and removal after retention.
 
+use crate::gates::{self, NewGate};
 use crate::intents;
 use crate::keys;
 use crate::mailbox;
 use crate::outbox;
+use crate::reminders;
 use crate::rows;
 use crate::scenario;
 use crate::tables::TableError;
@@ -11,8 +13,9 @@ use crate::timers;
 use crate::transaction::{Appended, Stop, Transaction, reject, reply};
 use baton_protocol::address::slot_of;
 use baton_protocol::proto::internal::{
-    CompletionNotice, CompletionQueued, Event, EventDetails, EventType, Intent, Payload, PendingWith, Reply,
-    Status, StepFinished, TimerKind, Transitioned, WaitingReason, outbox_message, reply as outcome,
+    CompletionNotice, CompletionQueued, Event, EventDetails, EventType, HumanTask, Intent, Payload,
+    PendingWith, ReminderProgress, Reply, Status, StepFinished, TimerKind, Transitioned, WaitingReason,
+    outbox_message, reply as outcome,
 };
 use baton_protocol::{ErrorCode, IntentId};
 use std::borrow::Cow;
@@ -57,8 +60,35 @@ pub fn birth_events(intent: &Intent) -> Vec<Event> {
 /// Writes a new intent: header, payload, mailbox entry, indexes, deadline. The caller has filled in who and what.
 pub(crate) fn create(
     tx: &mut Transaction<'_, '_>,
+    intent: Intent,
+    payload: Option<&Payload>,
+) -> Result<Intent, Stop> {
+    birth(tx, intent, payload, false)
+}
+
+/// [`create`] of an intent that asks a person at once. Its reminders are those of the task, and it is delivered to nobody.
+pub(crate) fn create_asking(
+    tx: &mut Transaction<'_, '_>,
+    intent: Intent,
+    payload: Option<&Payload>,
+    task: HumanTask,
+) -> Result<Intent, Stop> {
+    let mut intent = birth(tx, intent, payload, true)?;
+    let gate = NewGate {
+        task,
+        reminders: intent.reminders.clone(),
+        ..NewGate::default()
+    };
+    gates::open(tx, &mut intent, gate)?;
+    save(tx, &intent)?;
+    Ok(intent)
+}
+
+fn birth(
+    tx: &mut Transaction<'_, '_>,
     mut intent: Intent,
     payload: Option<&Payload>,
+    asks: bool,
 ) -> Result<Intent, Stop> {
     let id = rows::id_of(&intent)?;
     intent.status = Status::Delivered.into();
@@ -69,7 +99,9 @@ pub(crate) fn create(
     intent.pending_with = None;
     intent.payload_bytes = payload.map_or(0, |p| p.data.len() as u64);
     if mailbox::is_deliverable(&intent) {
-        mailbox::enqueue(tx, &mut intent)?;
+        if !asks {
+            mailbox::enqueue(tx, &mut intent)?;
+        }
         if let Some(agent) = &intent.to_agent {
             tx.tables.insert(keys::recipient(agent, id), Vec::new());
         }
@@ -77,6 +109,16 @@ pub(crate) fn create(
     if intent.deadline_at_ms != 0 {
         let due_ms = intent.deadline_at_ms;
         timers::add(tx, due_ms, id.slot(), TimerKind::Deadline, id.as_bytes(), due_ms);
+    }
+    if !asks && let Some(settings) = intent.reminders.clone() {
+        let mut progress = ReminderProgress::default();
+        reminders::arm(
+            tx,
+            id,
+            &reminders::of_intent(Some(&settings), &intent),
+            &mut progress,
+        );
+        intent.reminded = (progress.next_at_ms != 0).then_some(progress);
     }
     intents::insert(tx.tables, id, &intent, payload);
     tx.count_born();
@@ -219,6 +261,10 @@ pub(crate) fn finish(
     let id = rows::id_of(intent)?;
     let before = intent.status();
     let kind = EventType::for_status(status).unwrap_or(EventType::Unspecified);
+    gates::close(tx, intent, None)?;
+    if let Some(progress) = &mut intent.reminded {
+        reminders::disarm(tx, id, TimerKind::IntentReminder, progress);
+    }
     intent.pending_with = None;
     let event = append(
         tx,
@@ -331,9 +377,19 @@ pub(crate) fn erase(tx: &mut Transaction<'_, '_>, id: IntentId) -> Result<(), St
     if intent.scenario_parent {
         tx.tables.delete(keys::scenario(id));
     }
+    gates::erase(tx, id, &intent);
     intents::erase(tx.tables, id, intent.last_seq)?;
     tx.count_erased();
     Ok(())
+}
+
+/// The last event of an intent whose header is saved.
+pub(crate) fn last_event(tx: &Transaction<'_, '_>, intent: &Intent) -> Result<Option<Event>, Stop> {
+    let id = rows::id_of(intent)?;
+    match intents::row(&*tx.tables, id)? {
+        Some(row) => Ok(intents::event(&*tx.tables, id, &row, intent.last_seq)?),
+        None => Ok(None),
+    }
 }
 
 /// Answer of resolve, resume, controls and policy.

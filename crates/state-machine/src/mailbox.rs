@@ -33,7 +33,7 @@ pub(crate) fn recipient_address(intent: &Intent) -> String {
 
 /// Whether the intent belongs in a mailbox while it is open.
 pub(crate) fn is_deliverable(intent: &Intent) -> bool {
-    !intent.scenario_parent && intent.holder().is_some_and(|agent| !is_agent_core(agent))
+    !intent.scenario_parent && !intent.gate_open && intent.holder().is_some_and(|agent| !is_agent_core(agent))
 }
 
 /// Checks an agent reference before anything is keyed by it.

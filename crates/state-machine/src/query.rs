@@ -1,6 +1,9 @@
 //! Reads of one group's tables, with tenant checks.
 
+mod tenants;
+
 use crate::deliveries::open_deliveries;
+use crate::gates;
 use crate::idempotency;
 use crate::intents;
 use crate::keys;
@@ -15,11 +18,9 @@ use crate::visibility;
 use baton_protocol::proto::internal::query::Body;
 use baton_protocol::proto::internal::query_reply::Outcome;
 use baton_protocol::proto::internal::{
-    Actor, AgentRef, AgentState, ApiKey, Backlog, ClusterRecord, ClusterView, Event, EventPage, FindKey,
-    GetBacklog, GetIntent, GetTenant, Intent, IntentPage, IntentRow, IntentView, KeyKind, KeyView,
-    ListEvents, ListMailbox, ListRecipientIntents, ListServiceAccounts, MailboxItem, MailboxPage,
-    Organization, OutboxAcked, OutboxMessage, Query, QueryReply, ServiceAccount, ServiceAccountPage, Stats,
-    TenantView, Workspace,
+    Actor, AgentRef, AgentState, Backlog, ClusterRecord, ClusterView, Event, EventPage, GetBacklog,
+    GetIntent, Intent, IntentPage, IntentRow, IntentView, KeyKind, ListEvents, ListMailbox,
+    ListRecipientIntents, MailboxItem, MailboxPage, OutboxAcked, OutboxMessage, Query, QueryReply, Stats,
 };
 use baton_protocol::{ErrorCode, GroupId, IntentId, Slot, limits};
 
@@ -55,22 +56,23 @@ fn find(tables: &dyn Tables, query: &Query) -> Found {
         Body::GetIdempotency(q) => idempotency::find(tables, Slot::of_hash(&q.key_hash), &q.key_hash)?
             .map(Outcome::Idempotency)
             .ok_or_else(|| not_found("idempotency record")),
-        Body::FindKey(q) => find_key(tables, q),
+        Body::FindKey(q) => tenants::find_key(tables, q),
         Body::GetServiceAccount(q) => {
-            readable_account(tables, actor, &q.service_account_id).map(Outcome::ServiceAccount)
+            tenants::readable_account(tables, actor, &q.service_account_id).map(Outcome::ServiceAccount)
         }
-        Body::ListServiceAccounts(q) => list_accounts(tables, actor, q),
+        Body::ListServiceAccounts(q) => tenants::list_accounts(tables, actor, q),
         Body::FindAgent(q) => match rows::read_text(tables, &keys::account_address(&q.address))? {
-            Some(id) => readable_account(tables, actor, &id).map(Outcome::ServiceAccount),
+            Some(id) => tenants::readable_account(tables, actor, &id).map(Outcome::ServiceAccount),
             None => Err(not_found("service account")),
         },
-        Body::GetTenant(q) => get_tenant(tables, actor, q),
+        Body::GetTenant(q) => tenants::get_tenant(tables, actor, q),
         Body::GetCluster(_) => get_cluster(tables, actor),
         Body::GetTokenSecret(_) => get_token_secret(tables, actor),
         Body::OutboxAcked(q) => outbox_acked(tables, q),
         Body::GetStats(_) => get_stats(tables, actor),
         Body::ListIntents(q) => listing::list(tables, actor, q).map(Outcome::Intents),
         Body::GetBacklog(q) => get_backlog(tables, actor, q),
+        Body::ListTasks(q) => gates::list::list(tables, actor, q).map(Outcome::Tasks),
     }
 }
 
@@ -94,10 +96,13 @@ fn visible(
     intent_id: &[u8],
 ) -> Result<(IntentId, IntentRow, Intent), Stop> {
     let id = IntentId::from_slice(intent_id).ok_or_else(|| not_found("intent"))?;
-    intents::both(tables, id)?
-        .filter(|(_, intent)| visibility::sees(actor, intent))
-        .map(|(row, intent)| (id, row, intent))
-        .ok_or_else(|| not_found("intent"))
+    let (row, intent) = intents::both(tables, id)?.ok_or_else(|| not_found("intent"))?;
+    let asked = |gate| visibility::may_answer(actor, &intent, &gate);
+    if visibility::sees(actor, &intent) || gates::find(tables, id, &intent)?.is_some_and(asked) {
+        Ok((id, row, intent))
+    } else {
+        Err(not_found("intent"))
+    }
 }
 
 fn get_intent(tables: &dyn Tables, actor: Option<&Actor>, q: &GetIntent) -> Found {
@@ -118,6 +123,7 @@ fn get_intent(tables: &dyn Tables, actor: Option<&Actor>, q: &GetIntent) -> Foun
         None
     };
     Ok(Outcome::Intent(IntentView {
+        gate: gates::find(tables, id, &intent)?,
         intent: Some(intent),
         payload,
         terminal_event,
@@ -217,110 +223,6 @@ fn get_backlog(tables: &dyn Tables, actor: Option<&Actor>, q: &GetBacklog) -> Fo
         open_deliveries: state.map_or(0, |s| s.open_deliveries),
         oldest_at_ms: oldest.first().map_or(0, |(cursor, _)| enqueued_at_ms(*cursor)),
     }))
-}
-
-fn find_key(tables: &dyn Tables, q: &FindKey) -> Found {
-    let key: ApiKey = rows::read(tables, &keys::api_key(&q.token_sha256))?.ok_or_else(|| not_found("key"))?;
-    Ok(Outcome::Key(KeyView {
-        service_account: rows::read(tables, &keys::account(&key.service_account_id))?,
-        organization: rows::read(tables, &keys::organization(&key.org_id))?,
-        workspace: rows::read(tables, &keys::workspace(&key.workspace_id))?,
-        key: Some(key),
-    }))
-}
-
-fn readable_account(
-    tables: &dyn Tables,
-    actor: Option<&Actor>,
-    account_id: &str,
-) -> Result<ServiceAccount, Stop> {
-    rows::read(tables, &keys::account(account_id))?
-        .filter(|a: &ServiceAccount| visibility::belongs_to(actor, &a.workspace_id))
-        .ok_or_else(|| not_found("service account"))
-}
-
-fn list_accounts(tables: &dyn Tables, actor: Option<&Actor>, q: &ListServiceAccounts) -> Found {
-    let limit = page(q.limit, limits::LIST_PAGE_DEFAULT, limits::LIST_PAGE_MAX);
-    let in_org = |a: &ServiceAccount| q.org_id.is_empty() || a.org_id == q.org_id;
-    let mut service_accounts = Vec::new();
-    if q.workspace_id.is_empty() {
-        if !visibility::operates(actor) {
-            return Err(invalid("workspace_id must be given"));
-        }
-        let mut failed = None;
-        let range = keys::accounts();
-        tables.scan(&range.from, &range.to, &mut |key, value| {
-            match rows::decode::<ServiceAccount>(key, value.clone()) {
-                Ok(account) if in_org(&account) => service_accounts.push(account),
-                Ok(_) => {}
-                Err(error) => failed = Some(error),
-            }
-            if failed.is_some() || service_accounts.len() >= limit {
-                std::ops::ControlFlow::Break(())
-            } else {
-                std::ops::ControlFlow::Continue(())
-            }
-        })?;
-        if let Some(error) = failed {
-            return Err(error.into());
-        }
-    } else {
-        if !visibility::belongs_to(actor, &q.workspace_id) {
-            return Err(not_found("workspace"));
-        }
-        let mut range = keys::workspace_accounts(&q.workspace_id);
-        if !q.after_account_id.is_empty() {
-            range.from.extend_from_slice(q.after_account_id.as_bytes());
-            // The first key after that account's own.
-            range.from.push(0);
-        }
-        for (key, _) in rows::list(tables, &range, limit)? {
-            let id = String::from_utf8_lossy(keys::account_of_workspace(&key, &q.workspace_id)).into_owned();
-            let account: Option<ServiceAccount> = rows::read(tables, &keys::account(&id))?;
-            service_accounts.extend(account.filter(in_org));
-        }
-    }
-    Ok(Outcome::ServiceAccounts(ServiceAccountPage { service_accounts }))
-}
-
-fn get_tenant(tables: &dyn Tables, actor: Option<&Actor>, q: &GetTenant) -> Found {
-    let missing = || not_found("organization or workspace");
-    let org_id = match q.org_id.as_str() {
-        "" if q.org_slug.is_empty() => None,
-        "" => Some(rows::read_text(tables, &keys::organization_slug(&q.org_slug))?.ok_or_else(missing)?),
-        id => Some(id.to_owned()),
-    };
-    let workspace_id = match q.workspace_id.as_str() {
-        "" if q.workspace_slug.is_empty() => None,
-        "" => {
-            let org_id = org_id.as_deref().ok_or_else(missing)?;
-            let index = keys::workspace_slug(org_id, &q.workspace_slug);
-            Some(rows::read_text(tables, &index)?.ok_or_else(missing)?)
-        }
-        id => Some(id.to_owned()),
-    };
-    let workspace: Option<Workspace> = match workspace_id {
-        Some(id) => Some(rows::read(tables, &keys::workspace(&id))?.ok_or_else(missing)?),
-        None => None,
-    };
-    let org_id = org_id
-        .or_else(|| workspace.as_ref().map(|w| w.org_id.clone()))
-        .ok_or_else(missing)?;
-    if workspace.as_ref().is_some_and(|w| w.org_id != org_id) {
-        return Err(missing());
-    }
-    let allowed = match &workspace {
-        Some(workspace) => visibility::belongs_to(actor, &workspace.workspace_id),
-        None => visibility::operates(actor) || actor.is_some_and(|a| a.org_id == org_id),
-    };
-    let organization: Option<Organization> = rows::read(tables, &keys::organization(&org_id))?;
-    match organization {
-        Some(organization) if allowed => Ok(Outcome::Tenant(TenantView {
-            organization: Some(organization),
-            workspace,
-        })),
-        Some(_) | None => Err(missing()),
-    }
 }
 
 fn get_cluster(tables: &dyn Tables, actor: Option<&Actor>) -> Found {

@@ -11,11 +11,11 @@ use crate::memory::MemoryTables;
 use crate::query::{outbox_head, query};
 use crate::tables::{Change, Changes, Level, STATE_HASH_KEY, Tables, prefix_end, row_hash, state_hash};
 use crate::write_batch::WriteBatch;
-use baton_protocol::address::{canonical, slot_of};
+use baton_protocol::address::{AGENT_CORE, canonical, slot_of};
 use baton_protocol::proto::internal::{
-    AcknowledgeOutbox, Actor, AgentRef, Batch, Command, DeliverMessage, Event, GetIntent, Intent, IntentView,
-    KeyKind, ListEvents, Payload, Query, QueryReply, Rejection, Reply, SubmitIntent, Transitioned, command,
-    query as ask, query_reply, reply,
+    AcknowledgeOutbox, Actor, AgentRef, Batch, Command, DeliverMessage, Event, GetIntent, HumanTask, Intent,
+    IntentView, KeyKind, ListEvents, Payload, Query, QueryReply, Rejection, Reply, SubmitIntent,
+    Transitioned, command, query as ask, query_reply, reply,
 };
 use baton_protocol::{ErrorCode, GroupId, GroupMap, IntentId, Slot};
 use bytes::Bytes;
@@ -258,6 +258,17 @@ pub fn submit(name: &str, n: u64) -> SubmitIntent {
         payload: Some(json("{\"amount\":1}")),
         to_agent: Some(to),
         ..SubmitIntent::default()
+    }
+}
+
+/// The `n`th submit to the internal runtime, by the same key, that asks a person.
+#[must_use]
+pub fn ask(task: HumanTask, n: u64) -> SubmitIntent {
+    SubmitIntent {
+        intent_id: intent_id_in(7, n).to_bytes(),
+        to_agent: Some(agent(AGENT_CORE)),
+        human_task: Some(task),
+        ..submit("sender", n)
     }
 }
 

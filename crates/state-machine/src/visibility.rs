@@ -3,7 +3,7 @@
 use crate::intents;
 use crate::tables::Tables;
 use crate::transaction::{Stop, not_found, reject};
-use baton_protocol::proto::internal::{Actor, AgentRef, Intent, KeyKind, MemberList};
+use baton_protocol::proto::internal::{Actor, AgentRef, Gate, Intent, KeyKind, MemberList};
 use baton_protocol::{ErrorCode, IntentId};
 use prost::Message;
 
@@ -62,6 +62,7 @@ pub(crate) fn sees(actor: Option<&Actor>, intent: &Intent) -> bool {
                 || is_self(actor, intent.holder())
                 || is_self(actor, intent.reply_to.as_ref())
                 || grant(&actor.address, intent).is_some()
+                || is_escalated_to(actor, intent)
         }
         KeyKind::Unspecified => false,
     }
@@ -69,6 +70,38 @@ pub(crate) fn sees(actor: Option<&Actor>, intent: &Intent) -> bool {
 
 fn is_sender(address: &str, intent: &Intent) -> bool {
     same(address, &intent.submitted_by) || same(address, &intent.from_agent)
+}
+
+/// Whether a name that a client wrote, an address or its last part, means the actor itself.
+fn is_named(actor: &Actor, name: &str, intent: &Intent) -> bool {
+    same(&actor.workspace_id, &intent.workspace_id)
+        && !name.is_empty()
+        && (actor.address == name || actor.address.rsplit('/').next() == Some(name))
+}
+
+fn is_escalated_to(actor: &Actor, intent: &Intent) -> bool {
+    let progress = intent.reminded.as_ref();
+    progress.is_some_and(|p| is_named(actor, &p.escalated_to, intent))
+}
+
+/// Whether the actor may answer a human task. Whoever asks does not answer itself: the key of the sending agent may not,
+/// unless the task names it.
+pub(crate) fn may_answer(actor: Option<&Actor>, intent: &Intent, gate: &Gate) -> bool {
+    let Some(actor) = actor else { return true };
+    match actor.kind() {
+        KeyKind::Operator | KeyKind::Workspace => sees(Some(actor), intent),
+        KeyKind::Unspecified => false,
+        KeyKind::Agent => {
+            let as_itself = actor.acting_for.as_ref().is_none_or(|a| is_self(actor, Some(a)));
+            let assignees = gate.task.iter().flat_map(|task| &task.assignees);
+            let escalated = gate.reminded.iter().map(|progress| &progress.escalated_to);
+            as_itself
+                && (assignees.chain(escalated).any(|name| is_named(actor, name, intent))
+                    // The holder of a scenario is an agent of some step, who is not asked.
+                    || (!intent.scenario_parent && is_self(actor, intent.holder()))
+                    || is_granted(&actor.address, intent, Operation::Resume))
+        }
+    }
 }
 
 /// Whether the actor, or whom it acts for, is responsible for the intent now.
@@ -114,6 +147,7 @@ fn permits(actor: Option<&Actor>, intent: &Intent, operation: Operation) -> bool
             }
             is_sender(own, intent)
                 || is_self(actor, intent.holder())
+                || is_escalated_to(actor, intent)
                 || (as_itself == Some(true) && is_granted(own, intent, operation))
         }
     }

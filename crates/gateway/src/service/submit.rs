@@ -140,6 +140,7 @@ impl Service {
             trace_parent: trace::current().unwrap_or(submit.trace_parent),
             idempotency: None::<IdempotencyClaim>,
             reserved_at_ms: 0,
+            human_task: None,
         })
     }
 }

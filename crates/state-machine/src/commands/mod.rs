@@ -1,6 +1,7 @@
 //! One file per command. Each validates first; a rejection takes back whatever was written before it.
 
 pub(crate) mod acknowledge;
+pub(crate) mod answer_task;
 pub(crate) mod bootstrap;
 pub(crate) mod controls;
 pub(crate) mod create_api_key;

@@ -1,9 +1,11 @@
 //! `Pulse`: fires timers that are due.
 
+use crate::gates;
 use crate::idempotency;
 use crate::intents;
 use crate::keys;
 use crate::lifecycle::{self, SCHEDULER};
+use crate::reminders;
 use crate::rows;
 use crate::scenario;
 use crate::transaction::{Outcome, Stop, Transaction, reply};
@@ -45,6 +47,9 @@ fn fire(tx: &mut Transaction<'_, '_>, slot: Slot, timer: &Timer) -> Result<(), S
         TimerKind::Deadline => with_intent(tx, timer, |tx, id| time_out(tx, id, timer.guard)),
         TimerKind::Step => with_intent(tx, timer, |tx, id| scenario::timer(tx, id, timer.guard)),
         TimerKind::IntentRetention => with_intent(tx, timer, lifecycle::erase),
+        TimerKind::GateDeadline => with_intent(tx, timer, |tx, id| gates::expire(tx, id, timer)),
+        TimerKind::GateReminder => with_intent(tx, timer, |tx, id| gates::remind(tx, id, timer)),
+        TimerKind::IntentReminder => with_intent(tx, timer, |tx, id| reminders::remind_intent(tx, id, timer)),
         TimerKind::Unspecified => Ok(()),
     }
 }

@@ -1,6 +1,7 @@
 //! `ResumeIntent`: an agent hands in its result, or a caller steers the intent.
 
 use crate::controls;
+use crate::gates;
 use crate::idempotency;
 use crate::intents;
 use crate::lifecycle::{self, Entry};
@@ -25,6 +26,7 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &ResumeIntent) -> Out
     idempotency::once(tx, id.slot(), claim, &Bytes::new(), |tx| {
         lifecycle::require_open(&intent)?;
         controls::require_generation(&intent, command.expected_policy_generation)?;
+        gates::refuse_while_open(&intent)?;
         match command.kind() {
             Kind::Unspecified => Err(invalid("resume kind is missing")),
             Kind::Result => result(tx, intent, command),
@@ -114,10 +116,7 @@ fn step_result(tx: &mut Transaction<'_, '_>, mut parent: Intent, command: &Resum
     };
     let completion = scenario::record(tx, &mut parent, &mut progress, &outcome)?;
     end_step_intent(tx, &outcome.step_intent_id, command)?;
-    let event = match intents::row(&*tx.tables, parent_id)? {
-        Some(row) => intents::event(&*tx.tables, parent_id, &row, parent.last_seq)?,
-        None => None,
-    };
+    let event = lifecycle::last_event(tx, &parent)?;
     Ok(lifecycle::transitioned(parent, event, true, completion))
 }
 

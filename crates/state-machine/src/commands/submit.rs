@@ -25,7 +25,10 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, mut command: SubmitIntent) -> 
         }
         require_fresh_reservation(tx, &command)?;
         let payload = command.payload.take();
-        let intent = lifecycle::create(tx, new_intent(command), payload.as_ref())?;
+        let intent = match command.human_task.take() {
+            Some(task) => lifecycle::create_asking(tx, new_intent(command), payload.as_ref(), task)?,
+            None => lifecycle::create(tx, new_intent(command), payload.as_ref())?,
+        };
         Ok(submitted(&intent))
     })
 }
@@ -101,7 +104,11 @@ fn submitted(intent: &Intent) -> Reply {
     reply(outcome::Outcome::Submitted(Submitted {
         intent_id: intent.intent_id.clone(),
         // As it was born: a later identical call reads the first answer, whatever happened since.
-        status: Status::Delivered.into(),
+        status: if intent.gate_generation == 0 {
+            Status::Delivered.into()
+        } else {
+            Status::Waiting.into()
+        },
         created_at_ms: intent.created_at_ms,
     }))
 }

@@ -12,8 +12,8 @@ use baton_protocol::address::{AGENT_CORE, canonical};
 use baton_protocol::proto::internal::command::Body;
 use baton_protocol::proto::internal::{
     AcknowledgeOutbox, AgentRef, ApiKey, Batch, BootstrapCluster, ClusterRecord, Command, DeliverMessage,
-    Event, GetIntent, Intent, KeyKind, ListEvents, ListMailbox, Organization, OutboxMessage, ResolveIntent,
-    ServiceAccount, Status, Workspace, query, query_reply,
+    Event, GetIntent, Intent, KeyKind, ListEvents, ListMailbox, ListTasks, Organization, OutboxMessage,
+    ResolveIntent, ServiceAccount, Status, WaitingReason, Workspace, query, query_reply,
 };
 use baton_protocol::{GroupId, IntentId, Route};
 use baton_state_machine::testing::{Replica, agent, refusal};
@@ -197,6 +197,15 @@ impl World {
         }
     }
 
+    /// Intents with an open human task, of every group.
+    fn open_gates(&self) -> Vec<IntentId> {
+        let asks = |id: &IntentId| {
+            let open = |replica| header(replica, *id).is_some_and(|intent| intent.gate_open);
+            self.groups[1..].iter().any(open)
+        };
+        self.ids.iter().copied().filter(asks).collect()
+    }
+
     /// The rules that hold for a group after every entry.
     fn check(&mut self, group: usize) {
         let replica = &self.groups[group];
@@ -205,7 +214,7 @@ impl World {
             replica.hash_from_scratch(),
             "incremental state hash"
         );
-        let mut open = BTreeSet::new();
+        let (mut open, mut asking) = (BTreeSet::new(), BTreeSet::new());
         for id in &self.ids {
             if Route::Slot(id.slot()).group(replica.ctx.map) != GroupId(group as u32) {
                 continue;
@@ -217,6 +226,10 @@ impl World {
                 );
                 continue;
             };
+            if intent.gate_open {
+                assert_eq!(intent.waiting_reason(), WaitingReason::Human);
+                asking.insert(*id);
+            }
             let ending = check_events(replica, &intent);
             match (&ending, self.ended.get(id)) {
                 (Some(now), Some(before)) => assert_eq!(now, before, "a terminal event never changes"),
@@ -226,6 +239,7 @@ impl World {
             if let Some(event) = ending {
                 self.ended.insert(*id, event);
                 assert_eq!(intent.mailbox_cursor, 0);
+                assert!(!intent.gate_open, "the end closes the task");
             } else if deliverable(&intent) {
                 let holder = intent.holder().unwrap();
                 open.insert((holder.key.clone(), intent.mailbox_cursor, *id));
@@ -239,15 +253,38 @@ impl World {
             }
         }
         assert_eq!(
+            listed_tasks(replica),
+            asking,
+            "the list of tasks holds exactly the intents that ask"
+        );
+        assert_eq!(
             delivered, open,
             "mailboxes hold exactly the open deliverable intents"
         );
     }
 }
 
+fn listed_tasks(replica: &Replica) -> BTreeSet<IntentId> {
+    let mut found = BTreeSet::new();
+    for workspace_id in ["w1", "w2"] {
+        let q = ListTasks {
+            workspace_id: workspace_id.into(),
+            ..ListTasks::default()
+        };
+        match replica.ask(query::Body::ListTasks(q)) {
+            query_reply::Outcome::Tasks(page) => {
+                let ids = page.tasks.into_iter().map(|t| t.intent.unwrap().intent_id);
+                found.extend(ids.filter_map(|id| IntentId::from_slice(&id)));
+            }
+            other => panic!("no tasks: {other:?}"),
+        }
+    }
+    found
+}
+
 fn deliverable(intent: &Intent) -> bool {
     let core = canonical("acme", "prod", AGENT_CORE);
-    !intent.scenario_parent && intent.holder().is_some_and(|h| h.address != core)
+    !intent.scenario_parent && !intent.gate_open && intent.holder().is_some_and(|h| h.address != core)
 }
 
 pub(crate) fn bare(body: Body) -> Command {

@@ -299,7 +299,7 @@ mod tests {
                 }),
                 ..Event::default()
             }),
-            scenario: None,
+            ..IntentView::default()
         };
         let root: serde_json::Value = serde_json::from_slice(&view_json(&view, true)).unwrap();
         assert_eq!(root["intent"]["result"]["x"], 1);

@@ -1,0 +1,182 @@
+//! Human tasks: their types, and which outcomes each of them knows (surface 2.7).
+
+use crate::proto::internal::{HumanTask, TaskType};
+
+/// Outcomes that mean "no", of whatever task: a workflow goes on to its failure step.
+const NEGATIVE: [&str; 6] = [
+    "rejected",
+    "denied",
+    "declined",
+    "failed",
+    "cannot_assess",
+    "changes_requested",
+];
+
+impl TaskType {
+    /// Every type that exists on the wire.
+    pub const ALL: [Self; 15] = [
+        Self::Approval,
+        Self::Review,
+        Self::Clarification,
+        Self::ProvideData,
+        Self::AttachFile,
+        Self::ManualAction,
+        Self::Confirmation,
+        Self::ValidateRealWorld,
+        Self::ValidateOutput,
+        Self::Assignment,
+        Self::Delegation,
+        Self::Reroute,
+        Self::Override,
+        Self::Escalate,
+        Self::Form,
+    ];
+
+    /// The wire spelling.
+    #[must_use]
+    pub fn wire_name(self) -> &'static str {
+        match self {
+            Self::Unspecified | Self::Approval => "approval",
+            Self::Review => "review",
+            Self::Clarification => "clarification",
+            Self::ProvideData => "provide_data",
+            Self::AttachFile => "attach_file",
+            Self::ManualAction => "manual_action",
+            Self::Confirmation => "confirmation",
+            Self::ValidateRealWorld => "validate_real_world",
+            Self::ValidateOutput => "validate_output",
+            Self::Assignment => "assignment",
+            Self::Delegation => "delegation",
+            Self::Reroute => "reroute",
+            Self::Override => "override",
+            Self::Escalate => "escalate",
+            Self::Form => "form",
+        }
+    }
+
+    /// Reads the wire spelling; `None` for anything else.
+    #[must_use]
+    pub fn from_wire_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|t| t.wire_name() == name)
+    }
+
+    /// Outcomes of a task that lists none itself. The first one is its plain "yes", `rejected` its plain "no".
+    #[must_use]
+    pub fn default_outcomes(self) -> &'static [&'static str] {
+        match self {
+            Self::Unspecified
+            | Self::Approval
+            | Self::Escalate
+            | Self::Delegation
+            | Self::Reroute
+            | Self::ValidateRealWorld
+            | Self::ValidateOutput => &["approved", "rejected"],
+            Self::Review => &["approved", "changes_requested", "rejected"],
+            Self::Confirmation => &["confirmed", "approved", "denied", "rejected"],
+            Self::Assignment => &["assigned", "declined", "rejected"],
+            Self::Clarification | Self::ProvideData | Self::AttachFile => {
+                &["provided", "submitted", "rejected"]
+            }
+            Self::ManualAction => &["completed", "failed", "rejected"],
+            Self::Form => &["submitted", "approved", "rejected"],
+            Self::Override => &["override_approved", "approved", "rejected"],
+        }
+    }
+}
+
+impl HumanTask {
+    /// Every outcome that answers this task.
+    #[must_use]
+    pub fn outcomes(&self) -> Vec<&str> {
+        if self.allowed_outcomes.is_empty() {
+            self.task_type().default_outcomes().to_vec()
+        } else {
+            self.allowed_outcomes.iter().map(String::as_str).collect()
+        }
+    }
+
+    /// Whether this outcome answers the task.
+    #[must_use]
+    pub fn accepts(&self, outcome: &str) -> bool {
+        self.outcomes().contains(&outcome)
+    }
+
+    /// The outcome that says plainly yes (`true`) or no, for whoever can say no more than that.
+    #[must_use]
+    pub fn plain_outcome(&self, positive: bool) -> Option<&str> {
+        let usual = if positive { "approved" } else { "rejected" };
+        let outcomes = self.outcomes();
+        if outcomes.contains(&usual) {
+            return Some(usual);
+        }
+        self.outcomes()
+            .into_iter()
+            .find(|outcome| is_positive(outcome) == positive)
+    }
+
+    /// Whether an answer needs a comment.
+    #[must_use]
+    pub fn needs_comment(&self) -> bool {
+        self.required_comment || self.task_type() == TaskType::Clarification
+    }
+
+    /// What to call the task: its own title, else what kind of intent it is about.
+    #[must_use]
+    pub fn default_title(intent_type: &str) -> String {
+        if intent_type.is_empty() {
+            "Human approval required".to_owned()
+        } else {
+            format!("Human approval required: {intent_type}")
+        }
+    }
+}
+
+/// Whether a workflow goes on as after a success.
+#[must_use]
+pub fn is_positive(outcome: &str) -> bool {
+    !NEGATIVE.contains(&outcome)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The table of surface 2.7: what each type accepts, and which of that counts as a yes.
+    #[test]
+    fn outcomes_follow_the_published_table() {
+        let yes = |t: TaskType| -> Vec<&str> {
+            let all = t.default_outcomes().iter().copied();
+            all.filter(|outcome| is_positive(outcome)).collect()
+        };
+        for (task_type, count, positive) in [
+            (TaskType::Approval, 2, &["approved"][..]),
+            (TaskType::ValidateOutput, 2, &["approved"]),
+            (TaskType::Review, 3, &["approved"]),
+            (TaskType::Confirmation, 4, &["confirmed", "approved"]),
+            (TaskType::Assignment, 3, &["assigned"]),
+            (TaskType::ProvideData, 3, &["provided", "submitted"]),
+            (TaskType::ManualAction, 3, &["completed"]),
+            (TaskType::Form, 3, &["submitted", "approved"]),
+            (TaskType::Override, 3, &["override_approved", "approved"]),
+        ] {
+            assert_eq!(task_type.default_outcomes().len(), count, "{task_type:?}");
+            assert_eq!(yes(task_type), positive, "{task_type:?}");
+        }
+        for task_type in TaskType::ALL {
+            assert_eq!(TaskType::from_wire_name(task_type.wire_name()), Some(task_type));
+        }
+        assert_eq!(TaskType::from_wire_name("chat"), None);
+    }
+
+    #[test]
+    fn a_task_with_outcomes_of_its_own_knows_no_others() {
+        let task = HumanTask {
+            allowed_outcomes: vec!["ship".into(), "declined".into()],
+            ..HumanTask::default()
+        };
+        assert!(task.accepts("ship") && !task.accepts("approved"));
+        assert_eq!(task.plain_outcome(true), Some("ship"));
+        assert_eq!(task.plain_outcome(false), Some("declined"));
+        assert_eq!(HumanTask::default().plain_outcome(false), Some("rejected"));
+    }
+}
