@@ -93,6 +93,8 @@ fn run(kind: &str) -> [f64; 2] {
                 Effect::Withdraw { .. }
                 | Effect::Send { .. }
                 | Effect::Timer { .. }
+                | Effect::Replay { .. }
+                | Effect::Endpoint { .. }
                 | Effect::Meta { .. } => None,
             })
             .zip(first..)

@@ -100,7 +100,11 @@ fn on_entry(applied: &Applied, wake: &Wake, dispatch: &GroupDispatch) {
         match effect {
             Effect::Timer { .. } => wake.timer.notify_one(),
             Effect::Send { .. } => wake.outbox.notify_one(),
-            Effect::Deliver { .. } | Effect::Withdraw { .. } | Effect::Meta { .. } => {}
+            Effect::Deliver { .. }
+            | Effect::Withdraw { .. }
+            | Effect::Replay { .. }
+            | Effect::Endpoint { .. }
+            | Effect::Meta { .. } => {}
         }
     }
     dispatch.on_applied(applied);

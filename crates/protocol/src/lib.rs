@@ -8,6 +8,7 @@
 //! Must not depend on any other crate of the workspace.
 
 pub mod address;
+pub mod delivery;
 pub mod error;
 pub mod feed;
 pub mod human_task;
@@ -50,6 +51,7 @@ pub mod proto {
     }
 }
 
+pub use delivery::DeliveryId;
 pub use error::{ErrorCode, ServiceError};
 pub use feed::{FeedItem, Listen};
 pub use ids::IntentId;

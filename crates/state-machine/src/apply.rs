@@ -69,6 +69,10 @@ pub enum Effect {
         cursor: u64,
         intent_id: IntentId,
     },
+    /// A replay of a delivery to this agent is planned.
+    Replay { agent_key: String },
+    /// Whether or where the deliveries of this agent are pushed may have changed (meta group).
+    Endpoint { address: String },
     /// Messages wait for this group.
     Send { target: GroupId },
     /// The earliest timer may have changed.
@@ -135,6 +139,9 @@ pub fn is_deduplicated(body: &Body) -> bool {
         | Body::FailAttempt(_)
         | Body::Redeliver(_)
         | Body::FinishAttempt(_)
+        | Body::AcknowledgeAttempt(_)
+        | Body::RecordReplay(_)
+        | Body::DisableCallback(_)
         | Body::Deliver(_)
         | Body::Acknowledge(_) => false,
         Body::Submit(_)
@@ -150,6 +157,7 @@ pub fn is_deduplicated(body: &Body) -> bool {
         | Body::UpdateServiceAccount(_)
         | Body::CreateApiKey(_)
         | Body::RevokeApiKey(_)
+        | Body::ReplayDelivery(_)
         | Body::SetFeatureLevel(_)
         | Body::AnswerTask(_) => true,
     }
@@ -166,6 +174,10 @@ fn dispatch(tx: &mut Transaction<'_, '_>, body: Body) -> Outcome {
         Body::FailAttempt(c) => commands::fail_attempt::apply(tx, &c),
         Body::Redeliver(c) => commands::redeliver::apply(tx, &c),
         Body::FinishAttempt(c) => commands::finish_attempt::apply(tx, c),
+        Body::AcknowledgeAttempt(c) => commands::acknowledge_attempt::apply(tx, &c),
+        Body::ReplayDelivery(c) => commands::replay_delivery::apply(tx, &c),
+        Body::RecordReplay(c) => commands::record_replay::apply(tx, &c),
+        Body::DisableCallback(c) => commands::disable_callback::apply(tx, &c),
         Body::Pulse(Pulse {}) => commands::pulse::apply(tx),
         Body::Reserve(c) => commands::reserve::apply(tx, &c),
         Body::Finish(c) => commands::finish::apply(tx, &c),

@@ -145,7 +145,8 @@ pub(crate) fn is_success(reply: &Reply) -> bool {
             | reply::Outcome::ScenarioStarted(_)
             | reply::Outcome::Pulsed(_)
             | reply::Outcome::ServiceAccount(_)
-            | reply::Outcome::ApiKey(_),
+            | reply::Outcome::ApiKey(_)
+            | reply::Outcome::Delivery(_),
         ) => true,
     }
 }

@@ -22,6 +22,9 @@
 //! | 1c | command origins | wide, origin u64 | `CommandOrigin` |
 //! | 1d | threads | slot of owner, len u16, owner key, thread id | `Thread` |
 //! | 1e | scenarios | slot, parent id | `Scenario` |
+//! | 24 | deliveries by push | slot, intent id, agent hash u64, replay u32 | `Delivery` |
+//! | 25 | deliveries of a workspace | wide, len u16, workspace id, inverted intent id (newest first), agent hash u64, replay u32 | empty |
+//! | 26 | replays | slot of agent, len u16, agent key, due u64, intent id, replay u32 | empty |
 //! | 28 | human tasks | slot, intent id | `Gate`, the latest of the intent |
 //! | 29 | open human tasks | slot, len u16, workspace id, intent id | empty |
 //! | 80 | cluster | | `ClusterRecord` |
@@ -37,8 +40,14 @@
 //! | 8a | keys | SHA-256 of the token | `ApiKey` |
 //! | 8b | keys of an account | len u16, account id, key id | SHA-256 of the token |
 //! | 8c | account count | | u64 |
+//! | 90 | push agents | address | account id |
+//! | 91 | callback secrets | account id | `CallbackSecrets` |
 //!
 //! Tags from 80 on exist in the meta group only, which is never split.
+
+mod pushes;
+
+pub(crate) use pushes::*;
 
 use crate::tables::prefix_end;
 use baton_protocol::address::slot_of;

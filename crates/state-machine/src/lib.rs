@@ -14,6 +14,7 @@
 //! Must not depend on tokio, openraft, sled, clocks or random numbers.
 
 pub mod apply;
+mod callbacks;
 mod commands;
 mod controls;
 mod dedup;
@@ -28,6 +29,7 @@ mod listing;
 mod mailbox;
 pub mod memory;
 mod outbox;
+mod pushes;
 pub mod query;
 mod reminders;
 mod rows;

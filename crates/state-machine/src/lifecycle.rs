@@ -5,6 +5,7 @@ use crate::intents;
 use crate::keys;
 use crate::mailbox;
 use crate::outbox;
+use crate::pushes;
 use crate::reminders;
 use crate::rows;
 use crate::scenario;
@@ -377,6 +378,7 @@ pub(crate) fn erase(tx: &mut Transaction<'_, '_>, id: IntentId) -> Result<(), St
     if intent.scenario_parent {
         tx.tables.delete(keys::scenario(id));
     }
+    pushes::erase(tx, &intent)?;
     gates::erase(tx, id, &intent);
     intents::erase(tx.tables, id, intent.last_seq)?;
     tx.count_erased();

@@ -12,9 +12,9 @@ use baton_protocol::{ErrorCode, IntentId, Slot, limits};
 use std::ops::ControlFlow;
 
 /// Rows that one page looks at; a page that ends here is short and says where it stopped.
-const SCAN_ROWS_MAX: usize = 8_192;
+pub(crate) const SCAN_ROWS_MAX: usize = 8_192;
 /// Index rows read at a time.
-const CHUNK_ROWS: usize = 256;
+pub(crate) const CHUNK_ROWS: usize = 256;
 /// How far the time in an id, a gateway's, may be from the log time of its commit.
 const MINTING_SKEW_MS: u64 = 60_000;
 /// First stretch of time that is looked at, back from the newest intent.
@@ -53,7 +53,7 @@ pub(crate) fn list(tables: &dyn Tables, actor: Option<&Actor>, q: &ListIntents) 
     Ok(collect.page)
 }
 
-fn require_workspace(actor: Option<&Actor>, workspace_id: &str) -> Result<(), Stop> {
+pub(crate) fn require_workspace(actor: Option<&Actor>, workspace_id: &str) -> Result<(), Stop> {
     let allowed = match actor.map(Actor::kind) {
         None | Some(KeyKind::Operator) => true,
         Some(KeyKind::Workspace) => visibility::belongs_to(actor, workspace_id),

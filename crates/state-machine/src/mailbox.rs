@@ -2,11 +2,13 @@
 
 use crate::apply::Effect;
 use crate::keys;
+use crate::pushes;
 use crate::rows;
+use crate::timers;
 use crate::transaction::{Stop, Transaction, invalid, reject};
 use baton_protocol::ErrorCode;
 use baton_protocol::address::is_agent_core;
-use baton_protocol::proto::internal::{AgentRef, AgentState, Intent};
+use baton_protocol::proto::internal::{AgentRef, AgentState, Intent, TimerKind};
 use bytes::Bytes;
 
 /// Open deliveries of one agent above which new ones are refused with `BacklogFull`.
@@ -81,6 +83,11 @@ pub(crate) fn enqueue(tx: &mut Transaction<'_, '_>, intent: &mut Intent) -> Resu
 /// Takes the intent out of its holder's mailbox, if it is in one. The caller saves the header.
 pub(crate) fn remove(tx: &mut Transaction<'_, '_>, intent: &mut Intent) -> Result<(), Stop> {
     let cursor = std::mem::take(&mut intent.mailbox_cursor);
+    if let Some((_, retry_at_ms)) = pushes::waiting(intent) {
+        let id = rows::id_of(intent)?;
+        timers::remove(tx, retry_at_ms, id.slot(), TimerKind::PushRetry, id.as_bytes());
+        pushes::stop_waiting(intent.push.get_or_insert_default());
+    }
     let Some(agent) = intent.holder().filter(|_| cursor != 0) else {
         return Ok(());
     };

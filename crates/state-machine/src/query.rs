@@ -2,6 +2,7 @@
 
 mod tenants;
 
+use crate::callbacks;
 use crate::deliveries::open_deliveries;
 use crate::gates;
 use crate::idempotency;
@@ -10,6 +11,7 @@ use crate::keys;
 use crate::lifecycle::birth_events;
 use crate::listing;
 use crate::mailbox::{AGENT_KEY_BYTES_MAX, enqueued_at_ms};
+use crate::pushes;
 use crate::rows;
 use crate::tables::{TableError, Tables, state_hash};
 use crate::threads;
@@ -24,7 +26,7 @@ use baton_protocol::proto::internal::{
 };
 use baton_protocol::{ErrorCode, GroupId, IntentId, Slot, limits};
 
-type Found = Result<Outcome, Stop>;
+pub(crate) type Found = Result<Outcome, Stop>;
 
 /// Answers a query. A rejection (not found, not visible) is an `Ok` reply.
 ///
@@ -73,6 +75,11 @@ fn find(tables: &dyn Tables, query: &Query) -> Found {
         Body::ListIntents(q) => listing::list(tables, actor, q).map(Outcome::Intents),
         Body::GetBacklog(q) => get_backlog(tables, actor, q),
         Body::ListTasks(q) => gates::list::list(tables, actor, q).map(Outcome::Tasks),
+        Body::GetDelivery(q) => pushes::get(tables, actor, q).map(Outcome::Delivery),
+        Body::ListDeliveries(q) => pushes::list(tables, actor, q).map(Outcome::Deliveries),
+        Body::ListReplays(q) => pushes::list_replays(tables, actor, q).map(Outcome::Deliveries),
+        Body::ListPushAgents(q) => callbacks::list_agents(tables, actor, q).map(Outcome::PushAgents),
+        Body::FindPushAgent(q) => callbacks::find_agent(tables, actor, q).map(Outcome::PushAgents),
     }
 }
 

@@ -165,7 +165,7 @@ mod tests {
                 ..ServiceAccount::default()
             }),
             get_or_create,
-            idempotency: None,
+            ..CreateServiceAccount::default()
         })
     }
 

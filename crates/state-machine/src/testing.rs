@@ -13,11 +13,11 @@ use crate::tables::{Change, Changes, Level, STATE_HASH_KEY, Tables, prefix_end, 
 use crate::write_batch::WriteBatch;
 use baton_protocol::address::{AGENT_CORE, canonical, slot_of};
 use baton_protocol::proto::internal::{
-    AcknowledgeOutbox, Actor, AgentRef, Batch, Command, DeliverMessage, Event, GetIntent, HumanTask, Intent,
-    IntentView, KeyKind, ListEvents, Payload, Query, QueryReply, Rejection, Reply, SubmitIntent,
-    Transitioned, command, query as ask, query_reply, reply,
+    AcknowledgeOutbox, Actor, AgentRef, Batch, Command, DeliverMessage, Delivery, Event, GetDelivery,
+    GetIntent, HumanTask, Intent, IntentView, KeyKind, ListEvents, Payload, PushReport, Query, QueryReply,
+    Rejection, Reply, SubmitIntent, Transitioned, command, query as ask, query_reply, reply,
 };
-use baton_protocol::{ErrorCode, GroupId, GroupMap, IntentId, Slot};
+use baton_protocol::{DeliveryId, ErrorCode, GroupId, GroupMap, IntentId, Slot};
 use bytes::Bytes;
 use std::ops::ControlFlow;
 
@@ -138,6 +138,19 @@ impl Replica {
         }
     }
 
+    /// A delivery by push, as the system sees it.
+    #[must_use]
+    pub fn delivery(&self, id: IntentId, agent_name: &str, replay: u32) -> Option<Delivery> {
+        let id = DeliveryId::new(id, &agent(agent_name).key).replayed(replay);
+        let q = GetDelivery {
+            delivery: Some(id.to_key()),
+        };
+        match self.ask(ask::Body::GetDelivery(q)) {
+            query_reply::Outcome::Delivery(view) => view.delivery,
+            _ => None,
+        }
+    }
+
     /// The incremental state hash.
     ///
     /// # Panics
@@ -228,6 +241,19 @@ pub fn actor(kind: KeyKind, name: &str) -> Actor {
         workspace_id: "w1".into(),
         address: agent(name).address,
         ..Actor::default()
+    }
+}
+
+/// What a push to agent `name` came to.
+#[must_use]
+pub fn pushed(name: &str, status: u32, delay_ms: u64) -> PushReport {
+    PushReport {
+        agent: Some(agent(name)),
+        service_account_id: format!("sa_{name}"),
+        url: format!("https://{name}.example.com/"),
+        status,
+        error: String::new(),
+        delay_ms,
     }
 }
 

@@ -93,7 +93,11 @@ impl GroupDispatch {
                     board.ledger.withdraw(agent_key, *cursor);
                     board.forget_idle(agent_key);
                 }
-                Effect::Send { .. } | Effect::Timer { .. } | Effect::Meta { .. } => {}
+                Effect::Send { .. }
+                | Effect::Timer { .. }
+                | Effect::Replay { .. }
+                | Effect::Endpoint { .. }
+                | Effect::Meta { .. } => {}
             }
         }
         drop(board);
@@ -159,7 +163,11 @@ impl GroupDispatch {
         let intent_id = expiry.intent_id.to_bytes();
         let cursor = expiry.cursor;
         let body = if expiry.fails {
-            command::Body::FailAttempt(FailAttempt { intent_id, cursor })
+            command::Body::FailAttempt(FailAttempt {
+                intent_id,
+                cursor,
+                push: None,
+            })
         } else {
             command::Body::Redeliver(RedeliverIntent { intent_id, cursor })
         };

@@ -209,7 +209,11 @@ impl Task {
                     cursor,
                     intent_id,
                 } => self.engine.withdraw(agent_key, *cursor, *intent_id),
-                Effect::Send { .. } | Effect::Timer { .. } | Effect::Meta { .. } => {}
+                Effect::Send { .. }
+                | Effect::Timer { .. }
+                | Effect::Replay { .. }
+                | Effect::Endpoint { .. }
+                | Effect::Meta { .. } => {}
             }
         }
     }

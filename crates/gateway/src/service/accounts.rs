@@ -122,6 +122,7 @@ impl Service {
             callback_url: new.callback_url,
             created_at_ms: now,
             updated_at_ms: now,
+            ..ServiceAccount::default()
         };
         let id = account.service_account_id.clone();
         let body = command::Body::CreateServiceAccount(CreateServiceAccount {
@@ -129,6 +130,7 @@ impl Service {
             service_account: Some(account),
             get_or_create,
             idempotency: claim,
+            ..CreateServiceAccount::default()
         });
         let account = self.propose_account(body).await?;
         let created = account.service_account_id == id;
@@ -193,6 +195,7 @@ impl Service {
             description: patch.description,
             status: patch.status.unwrap_or(AccountStatus::Unspecified).into(),
             idempotency: patch.idempotency.as_ref().map(|r| claim(caller, r)),
+            ..UpdateServiceAccount::default()
         }))
         .await
     }

@@ -1,5 +1,6 @@
 //! `CreateServiceAccount`: a new agent identity in a workspace.
 
+use crate::callbacks::{self, NewSecret};
 use crate::idempotency;
 use crate::keys;
 use crate::rows;
@@ -36,15 +37,22 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &CreateServiceAccount
         if account.created_by_actor_id.is_empty() {
             account.created_by_actor_id = visibility::label(command.actor.as_ref()).to_owned();
         }
+        let secret = NewSecret {
+            given: command.callback_secret.as_ref(),
+            fallback: command.fallback_secret.as_ref(),
+            overlap_ms: 0,
+        };
+        let secret_set = callbacks::follow(tx, &mut account, secret)?;
         tenants::put_new_account(tx, &account)?;
         tx.note_meta(None);
-        Ok(account_reply(account))
+        Ok(account_reply(account, secret_set))
     })
 }
 
-pub(crate) fn account_reply(account: ServiceAccount) -> Reply {
+pub(crate) fn account_reply(account: ServiceAccount, callback_secret_set: bool) -> Reply {
     reply(outcome::Outcome::ServiceAccount(ServiceAccountReply {
         service_account: Some(account),
+        callback_secret_set,
     }))
 }
 
@@ -68,7 +76,7 @@ fn taken(command: &CreateServiceAccount, existing: ServiceAccount) -> Outcome {
         .as_ref()
         .is_some_and(|wanted| wanted.workspace_id == existing.workspace_id);
     if command.get_or_create && here && existing.status() == AccountStatus::Active {
-        return Ok(account_reply(existing));
+        return Ok(account_reply(existing, false));
     }
     Err(Stop::Rejected(Box::new(Rejection {
         code: ErrorCode::Conflict.number(),

@@ -1,20 +1,57 @@
-//! `FailAttempt`: a delivery was written to a listener and nobody picked it up in time.
+//! `FailAttempt`: a delivery was written to a listener and nobody picked it up in time, or its push failed.
 
 use crate::intents;
 use crate::lifecycle::{self, DELIVERY_FAILED, Entry, SCHEDULER};
 use crate::mailbox;
+use crate::pushes::{self, RETRY_DELAY_MS_MAX};
+use crate::rows;
+use crate::timers;
 use crate::transaction::{Outcome, Stop, Transaction, done, reject};
-use baton_protocol::proto::internal::{EventDetails, EventType, FailAttempt, Intent, Status};
+use baton_protocol::proto::internal::{
+    DeliveryState, EventDetails, EventType, FailAttempt, Intent, PushReport, Status, TimerKind,
+};
 use baton_protocol::{ErrorCode, IntentId};
 
 pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &FailAttempt) -> Outcome {
     let mut intent = fenced(tx, &command.intent_id, command.cursor)?;
+    if let Some(report) = &command.push {
+        return not_taken(tx, intent, report);
+    }
     intent.failed_attempts = intent.failed_attempts.saturating_add(1);
     if intent.failed_attempts < intent.max_delivery_attempts {
         mailbox::requeue(tx, &mut intent)?;
         lifecycle::save(tx, &intent)?;
         return Ok(done());
     }
+    give_up(tx, &mut intent)?;
+    Ok(done())
+}
+
+/// A push failed. The delivery stays where it is, for whoever listens, and gets a fresh cursor when it is due again.
+fn not_taken(tx: &mut Transaction<'_, '_>, mut intent: Intent, report: &PushReport) -> Outcome {
+    let cursor = intent.mailbox_cursor;
+    let push = intent.push.unwrap_or_default();
+    if push.waiting_cursor == cursor || push.taken_cursor == cursor || !pushes::holds(&intent, report) {
+        return Err(stale());
+    }
+    intent.failed_attempts = intent.failed_attempts.saturating_add(1);
+    if intent.failed_attempts >= intent.max_delivery_attempts {
+        pushes::note_attempt(tx, &mut intent, report, DeliveryState::DeadLettered, 0)?;
+        give_up(tx, &mut intent)?;
+        return Ok(done());
+    }
+    let due_ms = tx.now_ms.saturating_add(report.delay_ms.min(RETRY_DELAY_MS_MAX));
+    pushes::note_attempt(tx, &mut intent, report, DeliveryState::Pending, due_ms)?;
+    let push = intent.push.get_or_insert_default();
+    (push.waiting_cursor, push.retry_at_ms) = (cursor, due_ms);
+    let id = rows::id_of(&intent)?;
+    timers::add(tx, due_ms, id.slot(), TimerKind::PushRetry, id.as_bytes(), cursor);
+    lifecycle::save(tx, &intent)?;
+    Ok(done())
+}
+
+/// Attempts are used up.
+fn give_up(tx: &mut Transaction<'_, '_>, intent: &mut Intent) -> Result<(), Stop> {
     let attempts = EventDetails {
         delivery_attempt: intent.failed_attempts,
         max_delivery_attempts: intent.max_delivery_attempts,
@@ -23,13 +60,13 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &FailAttempt) -> Outc
     let entry = Entry::new(EventType::DeliveryFailed, intent.status(), SCHEDULER)
         .waiting(intent.waiting_reason())
         .details(attempts.clone());
-    lifecycle::append(tx, &mut intent, entry)?;
+    lifecycle::append(tx, intent, entry)?;
     let details = EventDetails {
         reason: DELIVERY_FAILED.into(),
         ..attempts
     };
-    lifecycle::finish(tx, &mut intent, Status::Failed, SCHEDULER, details)?;
-    Ok(done())
+    lifecycle::finish(tx, intent, Status::Failed, SCHEDULER, details)?;
+    Ok(())
 }
 
 /// The open delivery at exactly this cursor; anything else has been overtaken.
@@ -49,10 +86,88 @@ pub(crate) fn stale() -> Stop {
 
 #[cfg(test)]
 mod tests {
-    use crate::testing::{Replica, agent, intent_id, refusal, submit};
-    use baton_protocol::ErrorCode;
+    use crate::next_due_ms;
+    use crate::testing::{Replica, START_MS, agent, intent_id, pushed, refusal, submit};
     use baton_protocol::proto::internal::command::Body;
-    use baton_protocol::proto::internal::{EventType, FailAttempt, RedeliverIntent, Status};
+    use baton_protocol::proto::internal::{
+        DeliveryState, EventType, FailAttempt, Pulse, RedeliverIntent, ResolveIntent, Status,
+    };
+    use baton_protocol::{ErrorCode, IntentId};
+
+    fn push_fails(id: IntentId, cursor: u64, delay_ms: u64) -> Body {
+        Body::FailAttempt(FailAttempt {
+            intent_id: id.to_bytes(),
+            cursor,
+            push: Some(pushed("worker", 503, delay_ms)),
+        })
+    }
+
+    #[test]
+    fn a_failed_push_waits_its_turn_in_the_mailbox_and_ends_as_dead_letter() {
+        let mut replica = Replica::new(1, 1);
+        replica.run(Body::Submit(submit("worker", 1)));
+        let id = intent_id(&agent("worker"), 1);
+        for (attempt, delay_ms) in [(1, 30_000), (2, 120_000)] {
+            let cursor = replica.intent(id).unwrap().mailbox_cursor;
+            assert_eq!(refusal(&replica.run(push_fails(id, cursor, delay_ms))), None);
+            let again = replica.run(push_fails(id, cursor, delay_ms));
+            assert_eq!(refusal(&again), Some(ErrorCode::StaleAttempt), "counted once");
+            let intent = replica.intent(id).unwrap();
+            assert_eq!((intent.mailbox_cursor, intent.failed_attempts), (cursor, attempt));
+            let row = replica.delivery(id, "worker", 0).unwrap();
+            assert_eq!(
+                (row.state(), row.attempts, row.last_status),
+                (DeliveryState::Pending, attempt, 503)
+            );
+            assert_eq!(row.next_attempt_at_ms, replica.now_ms + delay_ms);
+            assert_eq!(
+                next_due_ms(&replica.tables).unwrap(),
+                Some(replica.now_ms + delay_ms)
+            );
+            replica.now_ms += delay_ms - 1;
+            replica.run(Body::Pulse(Pulse {}));
+            assert_eq!(replica.intent(id).unwrap().mailbox_cursor, cursor);
+            replica.now_ms += 1;
+            replica.run(Body::Pulse(Pulse {}));
+            assert!(replica.intent(id).unwrap().mailbox_cursor >= cursor + 2);
+        }
+        let cursor = replica.intent(id).unwrap().mailbox_cursor;
+        replica.run(push_fails(id, cursor, 1));
+        let intent = replica.intent(id).unwrap();
+        assert_eq!((intent.status(), intent.failed_attempts), (Status::Failed, 3));
+        let kinds: Vec<_> = replica.events(id).iter().skip(3).map(|e| e.r#type()).collect();
+        assert_eq!(kinds, [EventType::DeliveryFailed, EventType::Failed]);
+        let row = replica.delivery(id, "worker", 0).unwrap();
+        assert_eq!(
+            (row.state(), row.attempts, row.next_attempt_at_ms),
+            (DeliveryState::DeadLettered, 3, 0)
+        );
+        assert!(replica.now_ms > START_MS);
+        replica.now_ms = next_due_ms(&replica.tables).unwrap().unwrap();
+        replica.run(Body::Pulse(Pulse {}));
+        assert_eq!(replica.delivery(id, "worker", 0), None, "it goes with the intent");
+        assert_eq!(next_due_ms(&replica.tables).unwrap(), None);
+    }
+
+    #[test]
+    fn an_intent_that_ends_while_its_push_waits_leaves_no_timer_and_a_failed_delivery() {
+        let mut replica = Replica::new(1, 1);
+        replica.run(Body::Submit(submit("worker", 1)));
+        let id = intent_id(&agent("worker"), 1);
+        let cursor = replica.intent(id).unwrap().mailbox_cursor;
+        replica.run(push_fails(id, cursor, 5_000));
+        replica.run(Body::Resolve(ResolveIntent {
+            intent_id: id.to_bytes(),
+            status: Status::Canceled.into(),
+            ..ResolveIntent::default()
+        }));
+        assert_ne!(
+            next_due_ms(&replica.tables).unwrap(),
+            Some(replica.now_ms + 5_000)
+        );
+        let row = replica.delivery(id, "worker", 0).unwrap();
+        assert_eq!((row.state(), row.next_attempt_at_ms), (DeliveryState::Failed, 0));
+    }
 
     #[test]
     fn attempts_run_out_behind_a_fence() {
@@ -73,6 +188,7 @@ mod tests {
                 Body::FailAttempt(FailAttempt {
                     intent_id: id.to_bytes(),
                     cursor,
+                    push: None,
                 })
             };
             assert_eq!(refusal(&replica.run(fail(cursor))), Some(ErrorCode::StaleAttempt));

@@ -5,6 +5,8 @@ use crate::idempotency;
 use crate::intents;
 use crate::keys;
 use crate::lifecycle::{self, SCHEDULER};
+use crate::mailbox;
+use crate::pushes;
 use crate::reminders;
 use crate::rows;
 use crate::scenario;
@@ -46,6 +48,7 @@ fn fire(tx: &mut Transaction<'_, '_>, slot: Slot, timer: &Timer) -> Result<(), S
         TimerKind::ThreadRetention => expire_thread(tx, slot, timer),
         TimerKind::Deadline => with_intent(tx, timer, |tx, id| time_out(tx, id, timer.guard)),
         TimerKind::Step => with_intent(tx, timer, |tx, id| scenario::timer(tx, id, timer.guard)),
+        TimerKind::PushRetry => with_intent(tx, timer, |tx, id| push_again(tx, id, timer.guard)),
         TimerKind::IntentRetention => with_intent(tx, timer, lifecycle::erase),
         TimerKind::GateDeadline => with_intent(tx, timer, |tx, id| gates::expire(tx, id, timer)),
         TimerKind::GateReminder => with_intent(tx, timer, |tx, id| gates::remind(tx, id, timer)),
@@ -81,6 +84,17 @@ fn time_out(tx: &mut Transaction<'_, '_>, id: IntentId, deadline_at_ms: u64) -> 
     }
     lifecycle::finish(tx, &mut intent, Status::TimedOut, SCHEDULER, details)?;
     Ok(())
+}
+
+/// A fresh cursor for the delivery that has waited under `cursor`.
+fn push_again(tx: &mut Transaction<'_, '_>, id: IntentId, cursor: u64) -> Result<(), Stop> {
+    let waited = intents::intent(&*tx.tables, id)?
+        .filter(|i| i.mailbox_cursor == cursor && pushes::waiting(i).is_some_and(|(at, _)| at == cursor));
+    let Some(mut intent) = waited else {
+        return Ok(());
+    };
+    mailbox::requeue(tx, &mut intent)?;
+    lifecycle::save(tx, &intent)
 }
 
 /// Subject: 16 bytes of thread id, then the owner's key. Guard: when the thread was last written.

@@ -293,7 +293,11 @@ mod tests {
             .filter_map(|effect| match effect {
                 Effect::Withdraw { agent_key, .. } => Some(("withdraw", agent_key.clone())),
                 Effect::Deliver { agent_key, .. } => Some(("deliver", agent_key.clone())),
-                Effect::Send { .. } | Effect::Timer { .. } | Effect::Meta { .. } => None,
+                Effect::Send { .. }
+                | Effect::Timer { .. }
+                | Effect::Replay { .. }
+                | Effect::Endpoint { .. }
+                | Effect::Meta { .. } => None,
             })
             .collect();
         assert_eq!(

@@ -1,5 +1,6 @@
 //! `UpdateServiceAccount`: changes settings; deleting revokes every key of the account.
 
+use crate::callbacks::{self, NewSecret};
 use crate::commands::create_service_account::account_reply;
 use crate::idempotency;
 use crate::keys;
@@ -25,7 +26,7 @@ fn update(
     let status = command.status();
     if account.status() == AccountStatus::Deleted {
         if status == AccountStatus::Deleted {
-            return Ok(account_reply(account));
+            return Ok(account_reply(account, false));
         }
         return Err(reject(
             ErrorCode::Conflict,
@@ -41,6 +42,11 @@ fn update(
     set(&mut account.callback_url, &command.callback_url);
     set(&mut account.display_name, &command.display_name);
     set(&mut account.description, &command.description);
+    // Whoever sets the callback anew vouches for it.
+    if command.delivery_mode.is_some() || command.callback_url.is_some() {
+        account.callback_disabled_at_ms = 0;
+        account.callback_disabled_reason.clear();
+    }
     account.updated_at_ms = tx.now_ms;
     if status != AccountStatus::Unspecified {
         account.status = status.into();
@@ -49,7 +55,13 @@ fn update(
         tenants::revoke_all_keys(tx, &account.service_account_id)?;
         tenants::unlist_account(tx, &account)?;
     }
+    let secret = NewSecret {
+        given: command.callback_secret.as_ref(),
+        fallback: command.fallback_secret.as_ref(),
+        overlap_ms: command.secret_overlap_ms,
+    };
+    let secret_set = callbacks::follow(tx, &mut account, secret)?;
     rows::write(tx.tables, keys::account(&account.service_account_id), &account);
     tx.note_meta(None);
-    Ok(account_reply(account))
+    Ok(account_reply(account, secret_set))
 }

@@ -221,6 +221,7 @@ fn attempts_that_run_out_fail_the_parent() {
         let command = FailAttempt {
             intent_id: id.to_bytes(),
             cursor,
+            push: None,
         };
         cluster.home(id).run(Body::FailAttempt(command));
     }

@@ -1,15 +1,14 @@
 //! Commands of every kind, valid and not, drawn from numbers.
 
-use super::{AGENTS, SHARD_GROUPS, World, account, bootstrap, header};
+use super::{AGENTS, SHARD_GROUPS, World, header};
 use baton_protocol::address::{AGENT_CORE, slot_of};
 use baton_protocol::proto::internal::command::Body;
 use baton_protocol::proto::internal::{
-    AcknowledgeOutbox, Actor, AgentRef, AnswerTask, ApiKey, AttemptFence, CompiledScenario, CompiledStep,
-    CreateApiKey, CreateServiceAccount, Delay, DeliverMessage, Escalation, FailAttempt, FinishAttempt,
-    FinishIdempotency, HumanTask, IdempotencyClaim, KeyKind, Member, Notification, OutboxMessage, Pulse,
-    RedeliverIntent, Reminders, Reply, ReserveIdempotency, ResolveIntent, ResumeIntent, RevokeApiKey,
-    SetFeatureLevel, StartScenario, SubmitIntent, UpdateControls, UpdatePolicy, UpdateServiceAccount,
-    compiled_step::Internal, outbox_message, reply, resume_intent,
+    AcknowledgeOutbox, Actor, AgentRef, AnswerTask, AttemptFence, CompiledScenario, CompiledStep, Delay,
+    DeliverMessage, Escalation, FailAttempt, FinishAttempt, FinishIdempotency, HumanTask, IdempotencyClaim,
+    KeyKind, Member, Notification, OutboxMessage, Pulse, RedeliverIntent, Reminders, Reply,
+    ReserveIdempotency, ResolveIntent, ResumeIntent, StartScenario, SubmitIntent, UpdateControls,
+    UpdatePolicy, compiled_step::Internal, outbox_message, reply, resume_intent,
 };
 use baton_protocol::{IntentId, Route};
 use baton_state_machine::testing::{actor, agent, json};
@@ -96,7 +95,7 @@ impl World {
         }
     }
 
-    fn any_actor(draw: &mut Draw) -> Option<Actor> {
+    pub(super) fn any_actor(draw: &mut Draw) -> Option<Actor> {
         let name = draw.pick(&AGENTS).unwrap();
         let mut caller = match draw.below(8) {
             0 => return None,
@@ -114,7 +113,7 @@ impl World {
         Some(caller)
     }
 
-    fn any_claim(draw: &mut Draw) -> Option<IdempotencyClaim> {
+    pub(super) fn any_claim(draw: &mut Draw) -> Option<IdempotencyClaim> {
         draw.one_in(3).then(|| IdempotencyClaim {
             key_hash: Bytes::copy_from_slice(&[draw.below(6) as u8; 8]),
             request_hash: Bytes::copy_from_slice(&[draw.below(2) as u8]),
@@ -331,7 +330,7 @@ impl World {
     }
 
     /// An intent with its cursor, or a wrong one.
-    fn attempt(&self, draw: &mut Draw) -> (usize, Bytes, u64) {
+    pub(super) fn attempt(&self, draw: &mut Draw) -> (usize, Bytes, u64) {
         let intent_id = self.any_id(draw);
         let group = self.home(&intent_id, draw);
         let cursor = IntentId::from_slice(&intent_id)
@@ -341,8 +340,19 @@ impl World {
     }
 
     fn fail_attempt(&self, draw: &mut Draw) -> (usize, Body) {
+        if draw.one_in(2) {
+            return self.push(draw);
+        }
         let (group, intent_id, cursor) = self.attempt(draw);
-        (group, Body::FailAttempt(FailAttempt { intent_id, cursor }))
+        let push = None;
+        (
+            group,
+            Body::FailAttempt(FailAttempt {
+                intent_id,
+                cursor,
+                push,
+            }),
+        )
     }
 
     fn redeliver(&self, draw: &mut Draw) -> (usize, Body) {
@@ -438,47 +448,5 @@ impl World {
             ),
             _ => (shard, Body::Acknowledge(AcknowledgeOutbox::default())),
         }
-    }
-
-    fn meta(&self, draw: &mut Draw) -> (usize, Body) {
-        let account_id = format!("sa{}", draw.below(3));
-        let body = match draw.below(8) {
-            0 => Body::Bootstrap(bootstrap()),
-            1 | 2 => Body::CreateServiceAccount(CreateServiceAccount {
-                actor: Self::any_actor(draw),
-                service_account: Some(account(&account_id, draw.pick(&AGENTS).unwrap())),
-                get_or_create: draw.one_in(2),
-                idempotency: Self::any_claim(draw),
-            }),
-            3 => Body::UpdateServiceAccount(UpdateServiceAccount {
-                actor: Self::any_actor(draw),
-                service_account_id: account_id,
-                display_name: Some("name".into()),
-                status: draw.below(5) as i32,
-                idempotency: Self::any_claim(draw),
-                ..UpdateServiceAccount::default()
-            }),
-            4 | 5 => Body::CreateApiKey(CreateApiKey {
-                actor: Self::any_actor(draw),
-                key: Some(ApiKey {
-                    key_id: format!("k{}", draw.below(3)),
-                    token_sha256: Bytes::copy_from_slice(&[draw.below(5) as u8; 32]),
-                    kind: draw.below(5) as i32,
-                    service_account_id: account_id,
-                    ..ApiKey::default()
-                }),
-                idempotency: Self::any_claim(draw),
-            }),
-            6 => Body::RevokeApiKey(RevokeApiKey {
-                actor: Self::any_actor(draw),
-                service_account_id: account_id,
-                key_id: format!("k{}", draw.below(3)),
-                idempotency: Self::any_claim(draw),
-            }),
-            _ => Body::SetFeatureLevel(SetFeatureLevel {
-                level: draw.below(4) as u32,
-            }),
-        };
-        (if draw.one_in(10) { 1 } else { 0 }, body)
     }
 }

@@ -7,6 +7,8 @@
 )]
 
 mod draw;
+mod draw_meta;
+mod draw_pushes;
 
 use baton_protocol::address::{AGENT_CORE, canonical};
 use baton_protocol::proto::internal::command::Body;
@@ -240,6 +242,10 @@ impl World {
                 self.ended.insert(*id, event);
                 assert_eq!(intent.mailbox_cursor, 0);
                 assert!(!intent.gate_open, "the end closes the task");
+                assert!(
+                    intent.push.is_none_or(|p| p.waiting_cursor == 0),
+                    "nothing waits at the end"
+                );
             } else if deliverable(&intent) {
                 let holder = intent.holder().unwrap();
                 open.insert((holder.key.clone(), intent.mailbox_cursor, *id));
@@ -393,6 +399,9 @@ pub(crate) fn is_repeatable(batch: &Batch) -> bool {
                         | Body::FailAttempt(_)
                         | Body::Redeliver(_)
                         | Body::FinishAttempt(_)
+                        | Body::AcknowledgeAttempt(_)
+                        | Body::RecordReplay(_)
+                        | Body::DisableCallback(_)
                         | Body::Deliver(_)
                         | Body::Acknowledge(_)
                 )

@@ -42,6 +42,7 @@ impl Proposal {
         let body = command::Body::FailAttempt(FailAttempt {
             intent_id: intent_id.to_bytes(),
             cursor,
+            push: None,
         });
         Self {
             intent_id,
