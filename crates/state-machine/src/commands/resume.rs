@@ -94,7 +94,7 @@ fn step_result(tx: &mut Transaction<'_, '_>, mut parent: Intent, command: &Resum
     let parent_id = rows::id_of(&parent)?;
     let mut progress = rows::scenario(&*tx.tables, parent_id)?.unwrap_or_default();
     let outcome = match scenario::current(&progress) {
-        Some((step, state)) if state.phase() == Phase::Running => {
+        Some((step, state)) if state.phase() == Phase::Running && !state.step_intent_id.is_empty() => {
             let (status, details) = details(command);
             StepFinished {
                 parent_intent_id: parent.intent_id.clone(),

@@ -1,6 +1,8 @@
 //! The walk: enters steps until one waits, and ends the parent when there is none left.
 
-use super::{Progress, agent, compiled_step, current_mut, delay, escalation, notification, results, save};
+use super::{
+    Progress, agent, compiled_step, current_mut, delay, escalation, gate, notification, results, save,
+};
 use crate::lifecycle::{self, SCHEDULER};
 use crate::transaction::{Stop, Transaction};
 use baton_protocol::limits::SCENARIO_STARTS_MAX;
@@ -100,6 +102,7 @@ fn enter(
             escalation::record(tx, parent, &step, target)?;
             return Ok(Entered::Done);
         }
+        Some(Internal::Gate(question)) => gate::open(tx, parent, scenario, question, Phase::Running)?,
         None if step.internal_noop => return Ok(Entered::Done),
         None => agent::start(tx, parent, scenario)?,
     }
@@ -152,7 +155,7 @@ pub(crate) fn parent_ended(tx: &mut Transaction<'_, '_>, parent: &Intent, actor:
     };
     let was = state.phase();
     let step_intent_id = state.step_intent_id.clone();
-    if matches!(was, Phase::Running | Phase::RetryWait) {
+    if matches!(was, Phase::Running | Phase::RetryWait | Phase::Approval) {
         state.phase = Phase::Failed.into();
         state.status = Status::Canceled.into();
     }

@@ -1,13 +1,14 @@
 //! Scenarios: a parent intent that walks through compiled steps, one at a time.
 //!
 //! [`engine`] enters steps and ends the parent, [`outcome`] takes in how a step ended. A step that waits stands in
-//! its own file: an agent works ([`agent`]), time passes ([`delay`]). The others are done the moment they are entered:
-//! [`notification`], [`escalation`].
+//! its own file: an agent works ([`agent`]), a person is asked ([`gate`]), time passes ([`delay`]). The others are done the
+//! moment they are entered: [`notification`], [`escalation`].
 
 mod agent;
 mod delay;
 mod engine;
 mod escalation;
+mod gate;
 mod notification;
 mod outcome;
 mod results;

@@ -1,6 +1,6 @@
 //! How a step ended, and where that leads: on, around again, or to the end of the parent.
 
-use super::{Progress, compiled_step, current, current_mut, delay, engine, results};
+use super::{Progress, compiled_step, current, current_mut, delay, engine, gate, results};
 use crate::lifecycle::{self, Entry, SCHEDULER};
 use crate::transaction::{Stop, Transaction};
 use baton_protocol::IntentId;
@@ -11,6 +11,8 @@ use baton_protocol::proto::internal::{
 };
 
 const STEP_TIMEOUT: &str = "step_timeout";
+/// `reason` of a step to which a person said no.
+pub(crate) const REJECTED: &str = "rejected";
 
 /// Takes in the outcome of a step intent. Anything that is not the run being waited for is old news.
 pub(crate) fn step_finished(tx: &mut Transaction<'_, '_>, message: &StepFinished) -> Result<(), Stop> {
@@ -70,9 +72,7 @@ pub(crate) fn record(
     if outcome.status() == Status::Completed {
         return succeed(tx, parent, scenario, &step, outcome);
     }
-    let retries = current(scenario).map_or(0, |(_, state)| state.retries);
-    // A canceled step was stopped on purpose: trying it again would undo that.
-    if retries < step.max_retries && outcome.status() != Status::Canceled {
+    if may_retry(&step, scenario, outcome) {
         return wait_for_retry(tx, parent, scenario, &step);
     }
     if let Some(state) = current_mut(scenario) {
@@ -84,6 +84,12 @@ pub(crate) fn record(
     }
 }
 
+/// A step that was canceled or rejected was stopped on purpose: trying it again would undo that.
+fn may_retry(step: &CompiledStep, scenario: &Scenario, outcome: &StepFinished) -> bool {
+    let retries = current(scenario).map_or(0, |(_, state)| state.retries);
+    retries < step.max_retries && outcome.status() != Status::Canceled && outcome.reason != REJECTED
+}
+
 fn succeed(
     tx: &mut Transaction<'_, '_>,
     parent: &mut Intent,
@@ -92,9 +98,17 @@ fn succeed(
     outcome: &StepFinished,
 ) -> Progress {
     let index = scenario.current;
+    let was = current(scenario).map(|(_, state)| state.phase());
     if let Some(state) = current_mut(scenario) {
+        // An approval adds nothing to what the agent found out.
+        if was != Some(Phase::Approval) {
+            state.result = outcome.result.clone();
+        }
+        if let (Some(Phase::Running), Some(approval)) = (was, &step.approval) {
+            gate::open(tx, parent, scenario, approval, Phase::Approval)?;
+            return engine::pause(tx, parent, scenario);
+        }
         state.phase = Phase::Succeeded.into();
-        state.result = outcome.result.clone();
         state.retries = 0;
     }
     if results::has_result(step) {

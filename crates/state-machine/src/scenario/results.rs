@@ -2,6 +2,7 @@
 
 use super::embeddable;
 use crate::json::{self, Object};
+use baton_protocol::proto::internal::compiled_step::Internal;
 use baton_protocol::proto::internal::step_state::Phase;
 use baton_protocol::proto::internal::{CompiledStep, Payload, Scenario, StepState};
 
@@ -11,7 +12,11 @@ const RESULTS_BYTES_MAX: usize = 384 * 1024;
 
 /// Whether somebody outside answers this step. What the runtime does itself has no result.
 pub(super) fn has_result(step: &CompiledStep) -> bool {
-    !step.internal_noop && step.internal.is_none()
+    match step.internal {
+        Some(Internal::Gate(_)) => true,
+        Some(Internal::Delay(_) | Internal::Notification(_) | Internal::Escalation(_)) => false,
+        None => !step.internal_noop,
+    }
 }
 
 /// `{step_id: result, …}` of every step that succeeded.

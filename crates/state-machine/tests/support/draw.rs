@@ -4,11 +4,10 @@ use super::{AGENTS, SHARD_GROUPS, World, header};
 use baton_protocol::address::{AGENT_CORE, slot_of};
 use baton_protocol::proto::internal::command::Body;
 use baton_protocol::proto::internal::{
-    AcknowledgeOutbox, Actor, AgentRef, AnswerTask, AttemptFence, CompiledScenario, CompiledStep, Delay,
-    DeliverMessage, Escalation, FailAttempt, FinishAttempt, FinishIdempotency, HumanTask, IdempotencyClaim,
-    KeyKind, Member, Notification, OutboxMessage, Pulse, RedeliverIntent, Reminders, Reply,
-    ReserveIdempotency, ResolveIntent, ResumeIntent, StartScenario, SubmitIntent, UpdateControls,
-    UpdatePolicy, compiled_step::Internal, outbox_message, reply, resume_intent,
+    AcknowledgeOutbox, Actor, AgentRef, AnswerTask, AttemptFence, DeliverMessage, FailAttempt, FinishAttempt,
+    FinishIdempotency, HumanTask, IdempotencyClaim, KeyKind, Member, OutboxMessage, Pulse, RedeliverIntent,
+    Reminders, Reply, ReserveIdempotency, ResolveIntent, ResumeIntent, SubmitIntent, UpdateControls,
+    UpdatePolicy, outbox_message, reply, resume_intent,
 };
 use baton_protocol::{IntentId, Route};
 use baton_state_machine::testing::{actor, agent, json};
@@ -67,7 +66,7 @@ impl World {
         }
     }
 
-    fn home(&self, intent_id: &[u8], draw: &mut Draw) -> usize {
+    pub(super) fn home(&self, intent_id: &[u8], draw: &mut Draw) -> usize {
         match IntentId::from_slice(intent_id) {
             Some(id) if !draw.one_in(30) => Route::Slot(id.slot()).group(self.groups[0].ctx.map).0 as usize,
             _ => draw.below(u64::from(SHARD_GROUPS) + 1) as usize,
@@ -88,7 +87,7 @@ impl World {
         draw.pick(&from).map_or_else(Bytes::new, IntentId::to_bytes)
     }
 
-    fn any_agent(draw: &mut Draw) -> AgentRef {
+    pub(super) fn any_agent(draw: &mut Draw) -> AgentRef {
         match draw.below(12) {
             0 => agent(AGENT_CORE),
             _ => agent(draw.pick(&AGENTS).unwrap()),
@@ -121,7 +120,7 @@ impl World {
         })
     }
 
-    fn submit(&self, draw: &mut Draw) -> SubmitIntent {
+    pub(super) fn submit(&self, draw: &mut Draw) -> SubmitIntent {
         let to = Self::any_agent(draw);
         let id = IntentId::new(self.now_ms, slot_of(&to), draw.below(500));
         SubmitIntent {
@@ -158,7 +157,7 @@ impl World {
         }
     }
 
-    fn any_task(draw: &mut Draw) -> HumanTask {
+    pub(super) fn any_task(draw: &mut Draw) -> HumanTask {
         HumanTask {
             title: "Well?".into(),
             task_type: draw.below(18) as i32,
@@ -198,61 +197,6 @@ impl World {
             intent_id: intent_id.clone(),
         };
         (self.home(&intent_id, draw), Body::AnswerTask(command))
-    }
-
-    fn start_scenario(&self, draw: &mut Draw) -> (usize, Body) {
-        let count = 1 + draw.below(4) as u32;
-        let link = |draw: &mut Draw| match draw.below(8) {
-            0 => draw.below(u64::from(count) + 2) as u32,
-            1..=4 => 0,
-            _ => draw.below(u64::from(count)) as u32 + 1,
-        };
-        let steps = (0..count)
-            .map(|n| CompiledStep {
-                step_id: format!("step{n}"),
-                agent: Some(Self::any_agent(draw)),
-                step_deadline_seconds: draw.below(3) as u32 * 20,
-                max_retries: draw.below(3) as u32,
-                retry_delay_seconds: draw.below(40) as u32,
-                on_success: if draw.one_in(3) {
-                    link(draw)
-                } else {
-                    (n + 2) % (count + 1)
-                },
-                on_failure: link(draw),
-                internal_noop: draw.one_in(4),
-                internal: Self::any_internal(draw),
-                input: Bytes::from_static(b"{\"k\":1}"),
-                ..CompiledStep::default()
-            })
-            .collect();
-        let parent = self.submit(draw);
-        let command = StartScenario {
-            scenario: Some(CompiledScenario {
-                scenario_id: "s.v1".into(),
-                compile_id: "c".into(),
-                steps,
-                entry: draw.below(u64::from(count) + 1) as u32 % count,
-            }),
-            parent: Some(parent.clone()),
-        };
-        (self.home(&parent.intent_id, draw), Body::StartScenario(command))
-    }
-
-    fn any_internal(draw: &mut Draw) -> Option<Internal> {
-        match draw.below(8) {
-            0 | 1 => Some(Internal::Delay(Delay {
-                seconds: draw.below(60) as u32,
-            })),
-            2 => Some(Internal::Notification(Notification {
-                body: "about {{intent_id}}".into(),
-                ..Notification::default()
-            })),
-            3 => Some(Internal::Escalation(Escalation {
-                escalate_to: "chief".into(),
-            })),
-            _ => None,
-        }
     }
 
     fn resolve(&self, draw: &mut Draw) -> (usize, Body) {

@@ -9,6 +9,7 @@
 mod draw;
 mod draw_meta;
 mod draw_pushes;
+mod draw_scenarios;
 
 use baton_protocol::address::{AGENT_CORE, canonical};
 use baton_protocol::proto::internal::command::Body;

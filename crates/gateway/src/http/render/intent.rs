@@ -148,6 +148,7 @@ fn step_status(phase: step_state::Phase, status: Status) -> &'static str {
         // Declared with the scenario and not submitted yet; clients know no other word for it.
         (step_state::Phase::Pending, _) => Status::Created.wire_name(),
         (step_state::Phase::Running | step_state::Phase::RetryWait, Status::Unspecified) => "IN_PROGRESS",
+        (step_state::Phase::Approval, Status::Unspecified) => "WAITING",
         (step_state::Phase::Succeeded, Status::Unspecified) => "COMPLETED",
         (step_state::Phase::Failed, Status::Unspecified) => "FAILED",
         (_, status) => status.wire_name(),

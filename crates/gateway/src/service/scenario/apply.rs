@@ -215,6 +215,7 @@ impl Service {
                 on_failure: planned.on_failure,
                 input: step.input.clone(),
                 internal: None,
+                approval: None,
             });
         }
         Ok(CompiledScenario {
