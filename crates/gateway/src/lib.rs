@@ -11,6 +11,7 @@
 mod app;
 mod auth;
 mod config;
+mod forms;
 mod grpc;
 mod http;
 mod limits;

@@ -104,6 +104,7 @@ pub(super) fn submit(spec: Option<v1::IntentSpec>, trace_parent: &str) -> Result
         payload: payload(spec.payload.unwrap_or_default(), "payload")?,
         deadline_at_ms: spec.deadline_at_ms,
         reminders: None,
+        human_task: None,
         max_delivery_attempts: Some(spec.max_delivery_attempts).filter(|n| *n != 0),
         trace_parent,
         idempotency,

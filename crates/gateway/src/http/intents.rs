@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::response::Response;
-use baton_protocol::limits::{ACTOR_CHARS_MAX, REASON_CHARS_MAX};
-use baton_protocol::proto::internal::{Reminders, Status, Transitioned};
-use baton_protocol::{ErrorCode, ServiceError};
+use baton_protocol::limits::{ACTOR_CHARS_MAX, REASON_CHARS_MAX, REMIND_SECONDS_MAX, REMINDERS_MAX};
+use baton_protocol::proto::internal::{IntentView, Reminders, Status, Transitioned};
+use baton_protocol::{ErrorCode, IntentId, ServiceError};
 
 use super::call::{Call, intent_id};
 use super::error::ApiError;
+use super::human_task::{decode_answer, decode_human_task};
 use super::json::{JsonObject, invalid, json_payload};
 use super::render::{
     Beside, EventForm, Object, completion_json, event_json, intent_json, uuid_text, view_json,
@@ -33,7 +34,7 @@ const ALIASES: [(&str, &str); 12] = [
     ("humanTask", "human_task"),
 ];
 /// Keys that only steer a resume.
-const CONTROL_KEYS: [&str; 5] = [
+pub(super) const CONTROL_KEYS: [&str; 5] = [
     "actor",
     "reason",
     "expected_policy_generation",
@@ -103,6 +104,16 @@ pub(super) async fn resume(
     call: Call,
 ) -> Result<Response, ApiError> {
     let body = call.json()?;
+    let id = intent_id(&id)?;
+    if let Some(view) = task_seen(&app, &call, &body, id).await? {
+        let handed_in = decode_answer(&body, &CONTROL_KEYS)?;
+        let change = decode_change(&call, &body)?;
+        let service = &app.service;
+        let done = service
+            .answer_seen(&call.caller, id, &view, handed_in, change)
+            .await?;
+        return Ok(json(applied_json(&service.describe(id, done).await?)));
+    }
     let resume = decode_resume(&call, &body)?;
     let change = match resume.kind {
         // In a result these keys are data of any type and length.
@@ -118,10 +129,28 @@ pub(super) async fn resume(
         },
         ResumeKind::Control { .. } | ResumeKind::ControlOrResult { .. } => decode_change(&call, &body)?,
     };
-    let id = intent_id(&id)?;
     let done = app.service.resume(&call.caller, id, resume, change).await?;
     let done = app.service.describe(id, done).await?;
     Ok(json(applied_json(&done)))
+}
+
+/// The intent, when the body answers its human task: by an object `task_result`, or by an outcome at the root of the body
+/// for an intent that asks. An outcome that comes too late for the task is no result for what goes on behind it.
+async fn task_seen(
+    app: &App,
+    call: &Call,
+    body: &JsonObject,
+    id: IntentId,
+) -> Result<Option<IntentView>, ApiError> {
+    let named = body.has("task_result");
+    let outcome = body.raw("outcome").is_some_and(|raw| raw.get().starts_with('"'));
+    if !named && (!outcome || body.has("approve_current_step")) {
+        return Ok(None);
+    }
+    let view = app.service.get_intent(&call.caller, id, false).await?;
+    let intent = view.intent.clone().unwrap_or_default();
+    let late = intent.gate_generation != 0 && !body.has("action");
+    Ok((named || intent.gate_open || late).then_some(view))
 }
 
 pub(super) async fn controls(
@@ -183,6 +212,7 @@ fn decode_submit(call: &Call) -> Result<Submit, ServiceError> {
         Some(bytes) => json_payload(&bytes),
         None => body.rest(&submit_keys()),
     };
+    submit.human_task = decode_human_task(&body, "human_task", &submit.intent_type)?;
     submit.trace_parent = call.trace_parent();
     submit.idempotency = call.idempotency(None)?;
     Ok(submit)
@@ -196,13 +226,7 @@ fn submit_keys() -> Vec<&'static str> {
 
 /// The settings that a create body and a bundle's `intent` share.
 pub(super) fn decode_lifecycle(body: &JsonObject) -> Result<Submit, ServiceError> {
-    refuse_human_task(body, "human_task")?;
-    let reminders = Reminders {
-        remind_after_seconds: body.positive("remind_after_seconds")?.unwrap_or(0),
-        remind_interval_seconds: body.positive("remind_interval_seconds")?.unwrap_or(0),
-        max_reminders: body.positive("max_reminders")?.unwrap_or(0),
-        escalate_to: body.address("escalate_to")?.unwrap_or_default(),
-    };
+    let reminders = decode_reminders(body)?;
     Ok(Submit {
         reply_to: body.address("reply_to")?,
         deadline_at_ms: body.time_ms("deadline_at")?.unwrap_or(0),
@@ -212,12 +236,18 @@ pub(super) fn decode_lifecycle(body: &JsonObject) -> Result<Submit, ServiceError
     })
 }
 
-fn refuse_human_task(body: &JsonObject, field: &str) -> Result<(), ServiceError> {
-    if body.has(field) {
-        let field = body.field(field);
-        return Err(invalid(format!("{field} is not supported by this version")));
-    }
-    Ok(())
+/// The reminder settings of an intent or of a step.
+pub(super) fn decode_reminders(body: &JsonObject) -> Result<Reminders, ServiceError> {
+    let bounded = |name: &str, max: u32| match body.positive(name)? {
+        Some(given) if given > max => Err(invalid(format!("{} is more than {max}", body.field(name)))),
+        given => Ok(given.unwrap_or(0)),
+    };
+    Ok(Reminders {
+        remind_after_seconds: bounded("remind_after_seconds", REMIND_SECONDS_MAX)?,
+        remind_interval_seconds: bounded("remind_interval_seconds", REMIND_SECONDS_MAX)?,
+        max_reminders: bounded("max_reminders", REMINDERS_MAX)?,
+        escalate_to: body.address("escalate_to")?.unwrap_or_default(),
+    })
 }
 
 fn decode_resolve(body: &JsonObject) -> Result<Resolve, ServiceError> {
@@ -233,7 +263,6 @@ fn decode_resolve(body: &JsonObject) -> Result<Resolve, ServiceError> {
 }
 
 fn decode_resume(call: &Call, body: &JsonObject) -> Result<Resume, ServiceError> {
-    refuse_human_task(body, "task_result")?;
     let whole = || match call.body.trim_ascii() {
         b"" => json_payload(b"{}"),
         bytes => json_payload(bytes),
@@ -293,7 +322,8 @@ fn write_transition(out: &mut Object, done: &Transition) {
     let beside = Beside {
         payload: Some(&done.payload),
         terminal_event: event.as_ref().filter(|e| e.status().is_terminal()),
-        scenario: None,
+        gate: done.gate.as_ref(),
+        ..Beside::default()
     };
     out.raw("intent", &intent_json(&intent, beside));
     if let Some(event) = event {

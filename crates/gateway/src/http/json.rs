@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use super::time;
 
 /// A JSON object whose values stay as the client wrote them. The last of two equal keys wins.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct JsonObject {
     /// Where this object sits in the body, for messages: empty, or `intent.`, `agents[0].` …
     path: String,
@@ -60,6 +60,10 @@ impl JsonObject {
 
     pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
         self.members.iter().map(|(key, _)| key.as_str())
+    }
+
+    pub(crate) fn into_members(self) -> Vec<(String, Box<RawValue>)> {
+        self.members
     }
 
     pub(crate) fn is_empty(&self) -> bool {

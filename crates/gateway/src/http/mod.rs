@@ -7,6 +7,7 @@ mod call;
 mod envelope;
 mod error;
 mod health;
+mod human_task;
 mod inbox;
 mod intents;
 mod json;
@@ -14,6 +15,7 @@ mod render;
 pub(crate) mod scenarios;
 mod sse;
 mod stream;
+mod tasks;
 mod time;
 
 use std::sync::Arc;
@@ -24,7 +26,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, Method};
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
-use axum::routing::{MethodRouter, any, delete, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 use baton_protocol::{ErrorCode, ServiceError};
 
 use crate::app::App;
@@ -99,7 +101,8 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
         ("/v1/agents", get(agents::list)),
         ("/v1/agents/{*rest}", get(agents::by_path)),
         ("/v1/me", get(agents::me)),
-        ("/v1/me/tasks", any(later)),
+        ("/v1/me/tasks", get(tasks::list)),
+        ("/v1/approvals/{id}/decision", post(tasks::decide)),
         ("/v1/capabilities", get(health::capabilities)),
         ("/v1/scenarios/apply", post(scenarios::apply)),
         ("/v1/scenarios/validate", post(scenarios::validate)),

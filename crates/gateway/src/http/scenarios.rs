@@ -182,6 +182,12 @@ fn decode_intent(body: &JsonObject) -> Result<Submit, ServiceError> {
             "intent.type must be 3 to 255 of a-z, 0-9, '_' and '-' in segments parted by '.'",
         ));
     }
+    if intent.has("human_task") {
+        return Err(invalid(format!(
+            "{} is not supported by this version",
+            intent.field("human_task")
+        )));
+    }
     let mut submit = decode_lifecycle(&intent)?;
     submit.intent_type = intent_type;
     submit.payload = json_payload(&intent.object_bytes("payload")?.unwrap_or_else(|| "{}".into()));

@@ -2,9 +2,9 @@
 
 use baton_protocol::limits::EVENTS_PAGE_MAX;
 use baton_protocol::proto::internal::{
-    Actor, AgentRef, EventPage, GetIntent, IdempotencyClaim, Intent, IntentView, KeyKind, ListEvents, Member,
-    Payload, ResolveIntent, ResumeIntent, Status, Transitioned, UpdateControls, UpdatePolicy, command, query,
-    query_reply, reply, resume_intent,
+    Actor, AgentRef, EventPage, Gate, GetIntent, IdempotencyClaim, Intent, IntentView, KeyKind, ListEvents,
+    Member, Payload, ResolveIntent, ResumeIntent, Status, Transitioned, UpdateControls, UpdatePolicy,
+    command, query, query_reply, reply, resume_intent,
 };
 use baton_protocol::{ErrorCode, IntentId, Route, ServiceError};
 
@@ -64,6 +64,8 @@ pub(crate) struct Committed {
 pub(crate) struct Transition {
     pub reply: Transitioned,
     pub payload: Payload,
+    /// The intent's latest human task.
+    pub gate: Option<Gate>,
     pub completion: CompletionDelivery,
 }
 
@@ -230,7 +232,7 @@ impl Service {
         self.transition(id, body).await
     }
 
-    async fn prepare(
+    pub(super) async fn prepare(
         &self,
         caller: &Caller,
         change: &Change,
@@ -240,7 +242,7 @@ impl Service {
         Ok((caller.actor(acting_for, change.label.clone()), claim))
     }
 
-    async fn transition(&self, id: IntentId, body: command::Body) -> Result<Committed, Failure> {
+    pub(super) async fn transition(&self, id: IntentId, body: command::Body) -> Result<Committed, Failure> {
         let route = Route::Slot(id.slot());
         let reply = self.ports.proposer.propose(route, body).await?;
         let replayed = reply.replayed;
@@ -258,17 +260,18 @@ impl Service {
             .intent
             .as_ref()
             .ok_or_else(|| unexpected("a transition without its intent"))?;
-        let payload = self.payload(id).await?;
+        let view = self.unchecked_view(id).await?;
         let completion = self.completion(intent, reply.completion.as_ref()).await;
         Ok(Transition {
             reply,
-            payload,
+            payload: view.payload.unwrap_or_default(),
+            gate: view.gate,
             completion,
         })
     }
 
-    /// The payload never changes, so any replica that has it will do.
-    async fn payload(&self, id: IntentId) -> Result<Payload, ServiceError> {
+    /// Payload and task, which hardly ever change, so any replica that has them will do.
+    async fn unchecked_view(&self, id: IntentId) -> Result<IntentView, ServiceError> {
         let query = || {
             query::Body::GetIntent(GetIntent {
                 intent_id: id.to_bytes(),
@@ -284,7 +287,7 @@ impl Service {
         let query_reply::Outcome::Intent(view) = found else {
             return Err(unexpected("something else than an intent"));
         };
-        Ok(view.payload.unwrap_or_default())
+        Ok(view)
     }
 }
 

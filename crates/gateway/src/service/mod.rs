@@ -5,6 +5,7 @@
 pub(crate) mod accounts;
 mod addresses;
 mod agents;
+mod approvals;
 mod cluster;
 mod completion;
 mod end_notice;
@@ -14,6 +15,7 @@ mod intents;
 mod listing;
 pub(crate) mod scenario;
 mod submit;
+mod tasks;
 mod tokens;
 
 use std::sync::Arc;
@@ -27,6 +29,7 @@ use baton_protocol::{ErrorCode, Route, ServiceError};
 use crate::config::GatewayConfig;
 use crate::ports::Ports;
 
+pub(crate) use approvals::Approval;
 pub(crate) use completion::CompletionDelivery;
 pub(crate) use end_notice::EndNotice;
 pub(crate) use intents::{Change, Resolve, Resume, ResumeKind, Transition};

@@ -1,8 +1,10 @@
 //! Creating one intent.
 
+use baton_protocol::address::AGENT_CORE;
 use baton_protocol::limits::{DELIVERY_ATTEMPTS_DEFAULT, DELIVERY_ATTEMPTS_MAX};
 use baton_protocol::proto::internal::{
-    AgentRef, IdempotencyClaim, KeyKind, Payload, Reminders, SubmitIntent, Submitted, command, reply,
+    AgentRef, HumanTask, IdempotencyClaim, KeyKind, Payload, Reminders, SubmitIntent, Submitted, command,
+    reply,
 };
 use baton_protocol::{ErrorCode, ServiceError, trace};
 use tracing::field::display;
@@ -26,6 +28,8 @@ pub(crate) struct Submit {
     pub deadline_at_ms: u64,
     pub reminders: Option<Reminders>,
     pub max_delivery_attempts: Option<u32>,
+    /// The intent waits for this person's answer.
+    pub human_task: Option<HumanTask>,
     /// The caller's W3C traceparent, empty when none.
     pub trace_parent: String,
     pub idempotency: Option<IdempotencyRequest>,
@@ -90,7 +94,8 @@ impl Service {
                 .get(&submit.intent_type)
                 .map(String::as_str)
         });
-        let Some(text) = named else {
+        let asks = submit.human_task.as_ref().map(|_| AGENT_CORE);
+        let Some(text) = named.or(asks) else {
             return Err(ServiceError::new(
                 ErrorCode::InvalidAgentAddress,
                 "to_agent is missing; name an agent address",
@@ -140,7 +145,7 @@ impl Service {
             trace_parent: trace::current().unwrap_or(submit.trace_parent),
             idempotency: None::<IdempotencyClaim>,
             reserved_at_ms: 0,
-            human_task: None,
+            human_task: submit.human_task,
         })
     }
 }

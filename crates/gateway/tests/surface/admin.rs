@@ -333,7 +333,6 @@ async fn health_speaks_without_a_key() {
 async fn what_is_not_there_says_so() {
     let server = Server::start().await;
     assert_eq!(server.get("/nothing").await.refused(404), "not_found");
-    assert_eq!(server.get("/v1/me/tasks").await.refused(501), "not_implemented");
     assert_eq!(
         server.get("/v1/mesh/agents").await.refused(501),
         "not_implemented"

@@ -9,4 +9,5 @@ mod intents;
 mod repeats;
 mod streams;
 mod support;
+mod tasks;
 mod tls;

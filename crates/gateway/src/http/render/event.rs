@@ -4,6 +4,7 @@ use baton_protocol::proto::internal::{
     Event, EventDetails, EventType, Notification, PendingWith, Status, pending_with,
 };
 
+use super::task::{TaskForm, human_task_json};
 use super::{Object, payload_json, uuid_text};
 use crate::http::time::render_ms;
 
@@ -50,7 +51,17 @@ pub(crate) fn event_json(event: &Event, form: EventForm) -> Vec<u8> {
     {
         out.raw("result", &payload_json(result));
     }
+    if let Some(task) = details.human_task.as_ref().filter(|_| form != EventForm::Closed) {
+        out.raw("human_task", &human_task_json(task, task_form(form)));
+    }
     out.finish()
+}
+
+fn task_form(form: EventForm) -> TaskForm {
+    match form {
+        EventForm::Brief => TaskForm::Brief,
+        EventForm::Full | EventForm::Closed => TaskForm::Full,
+    }
 }
 
 fn details_json(event: &Event, details: &EventDetails, form: EventForm) -> Vec<u8> {
@@ -91,6 +102,10 @@ fn details_json(event: &Event, details: &EventDetails, form: EventForm) -> Vec<u
     out.number_if("max_delivery_attempts", details.max_delivery_attempts.into());
     out.text_if("next_handler", &details.next_handler);
     out.text_if("escalated_to", &details.escalated_to);
+    out.number_if("remind_count", details.remind_count.into());
+    if let Some(task) = &details.human_task {
+        out.raw("human_task", &human_task_json(task, task_form(form)));
+    }
     if details.due_at_ms != 0 {
         out.text("due_at", &render_ms(details.due_at_ms));
     }

@@ -1,12 +1,13 @@
 //! The intent projection (surface 2.4) and the answers around it.
 
 use baton_protocol::proto::internal::{
-    Event, Intent, IntentView, MemberList, Payload, Scenario, Status, step_state,
+    Event, Gate, Intent, IntentView, MemberList, Payload, Scenario, Status, step_state,
 };
 use prost::Message;
 use sha2::{Digest, Sha256};
 
 use super::event::pending_json;
+use super::task::{TaskForm, due_at_ms, human_task_json};
 use super::{Object, payload_json, uuid_text};
 use crate::service::CompletionDelivery;
 
@@ -16,6 +17,7 @@ pub(crate) struct Beside<'a> {
     pub payload: Option<&'a Payload>,
     pub terminal_event: Option<&'a Event>,
     pub scenario: Option<&'a Scenario>,
+    pub gate: Option<&'a Gate>,
 }
 
 pub(crate) fn intent_json(intent: &Intent, beside: Beside<'_>) -> Vec<u8> {
@@ -40,7 +42,8 @@ pub(crate) fn intent_json(intent: &Intent, beside: Beside<'_>) -> Vec<u8> {
         out.raw("payload", &payload_json(payload));
     }
     out.time_if("deadline_at", intent.deadline_at_ms);
-    settings(intent, &mut out);
+    human_task(intent, beside.gate, &mut out);
+    settings(intent, beside.gate, &mut out);
     if let Some(pending) = intent.pending() {
         out.raw("pending_with", &pending_json(&pending));
     }
@@ -66,15 +69,34 @@ fn address(agent: Option<&baton_protocol::proto::internal::AgentRef>) -> &str {
     agent.map_or("", |a| a.address.as_str())
 }
 
-fn settings(intent: &Intent, out: &mut Object) {
-    if let Some(reminders) = &intent.reminders {
+/// The task that waits. Once answered, that of a scenario's step is history; a direct intent keeps showing its own.
+fn human_task(intent: &Intent, gate: Option<&Gate>, out: &mut Object) {
+    let Some(gate) = gate.filter(|_| intent.gate_open || !intent.scenario_parent) else {
+        return;
+    };
+    if intent.gate_open {
+        out.time_if("due_at", due_at_ms(intent, gate));
+    }
+    if let Some(task) = &gate.task {
+        out.raw("human_task", &human_task_json(task, TaskForm::Full));
+    }
+}
+
+fn settings(intent: &Intent, gate: Option<&Gate>, out: &mut Object) {
+    let gate = gate.filter(|gate| gate.reminders.is_some());
+    let (reminders, progress) = match gate {
+        Some(gate) => (&gate.reminders, &gate.reminded),
+        None => (&intent.reminders, &intent.reminded),
+    };
+    if let Some(reminders) = reminders {
         out.number_if("remind_after_seconds", reminders.remind_after_seconds.into());
         out.number_if(
             "remind_interval_seconds",
             reminders.remind_interval_seconds.into(),
         );
         out.number_if("max_reminders", reminders.max_reminders.into());
-        out.number("remind_count", 0);
+        let sent = progress.as_ref().map_or(0, |progress| progress.sent);
+        out.number("remind_count", sent.into());
         out.text_if("escalate_to", &reminders.escalate_to);
     }
     out.number(
@@ -164,6 +186,7 @@ pub(crate) fn view_json(view: &IntentView, mirrors: bool) -> Vec<u8> {
         payload: Some(payload),
         terminal_event: view.terminal_event.as_ref(),
         scenario: view.scenario.as_ref(),
+        gate: view.gate.as_ref(),
     };
     let mut out = Object::ok();
     out.raw("intent", &intent_json(&intent, beside));

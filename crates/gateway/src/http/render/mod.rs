@@ -4,6 +4,7 @@ mod account;
 mod event;
 mod intent;
 mod scenario;
+mod task;
 mod thread;
 
 use std::borrow::Cow;
@@ -17,6 +18,7 @@ pub(crate) use account::{account_json, agent_json, created_key_json, me_json, re
 pub(crate) use event::{EventForm, event_json};
 pub(crate) use intent::{Beside, completion_json, intent_json, view_json};
 pub(crate) use scenario::scenario_json;
+pub(crate) use task::open_task_json;
 pub(crate) use thread::thread_json;
 
 /// Writes one JSON object.

@@ -1,0 +1,142 @@
+//! Human tasks: listing what waits for people, and answering it.
+
+use baton_protocol::proto::internal::{
+    AnswerTask, Gate, HumanTask, IntentView, ListTasks, OpenTask, TaskPage, command, query, query_reply,
+};
+use baton_protocol::{ErrorCode, GroupId, IntentId, Route, ServiceError};
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+
+use super::intents::Committed;
+use super::{Caller, Change, Failure, Service, unexpected};
+use crate::forms::{Checked, HandedIn, check_answer};
+
+/// Groups of a workspace-wide list that are asked at one time.
+const GROUPS_AT_ONCE: usize = 16;
+
+/// Some open tasks, oldest intent first.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tasks {
+    pub tasks: Vec<OpenTask>,
+    /// Where the next page begins; absent when there is none.
+    pub next: Option<IntentId>,
+}
+
+impl Service {
+    /// One page of the open tasks of the caller's workspace that the caller may answer, of intents above `after`.
+    #[tracing::instrument(name = "task.list", skip_all)]
+    pub(crate) async fn list_tasks(
+        &self,
+        caller: &Caller,
+        after: Option<IntentId>,
+        limit: u32,
+    ) -> Result<Tasks, ServiceError> {
+        let query = ListTasks {
+            workspace_id: caller.scope.workspace_id.clone(),
+            after_intent_id: after.map(IntentId::to_bytes).unwrap_or_default(),
+            limit,
+        };
+        let shards = 1..=self.ports.group_map.shard_groups();
+        let pages = stream::iter(shards.map(|n| Route::Group(GroupId(n))))
+            .map(|route| self.task_page(caller, route, query.clone()))
+            .buffer_unordered(GROUPS_AT_ONCE)
+            .try_collect()
+            .await?;
+        Ok(merged(pages, limit as usize))
+    }
+
+    async fn task_page(
+        &self,
+        caller: &Caller,
+        route: Route,
+        query: ListTasks,
+    ) -> Result<TaskPage, ServiceError> {
+        let actor = Some(caller.actor(None, None));
+        let found = self.read(route, actor, query::Body::ListTasks(query)).await?;
+        let query_reply::Outcome::Tasks(page) = found else {
+            return Err(unexpected("something else than tasks"));
+        };
+        Ok(page)
+    }
+
+    /// Answers the human task of an intent. Nothing changes when the answer does not fit the task.
+    #[tracing::instrument(name = "task.answer", skip_all, fields(intent_id = %id))]
+    pub(crate) async fn answer_task(
+        &self,
+        caller: &Caller,
+        id: IntentId,
+        handed_in: HandedIn,
+        change: Change,
+    ) -> Result<Committed, Failure> {
+        let view = self.get_intent(caller, id, false).await?;
+        self.answer_seen(caller, id, &view, handed_in, change).await
+    }
+
+    /// [`Self::answer_task`] for an intent that was just read: the answer counts only for the task seen there.
+    pub(crate) async fn answer_seen(
+        &self,
+        caller: &Caller,
+        id: IntentId,
+        view: &IntentView,
+        handed_in: HandedIn,
+        change: Change,
+    ) -> Result<Committed, Failure> {
+        let gate = view.gate.as_ref().ok_or_else(|| {
+            ServiceError::new(
+                ErrorCode::Conflict,
+                "this intent has no human task; send task_result to one that waits for a human",
+            )
+        })?;
+        let checked = match checked(gate, handed_in).await {
+            // Of a task that is closed, `apply` says so, or repeats what it said to this very call before.
+            Err(_) if !view.intent.as_ref().is_some_and(|i| i.gate_open) => Checked::empty(),
+            checked => checked?,
+        };
+        let (actor, idempotency) = self.prepare(caller, &change).await?;
+        let body = command::Body::AnswerTask(AnswerTask {
+            actor: Some(actor),
+            intent_id: id.to_bytes(),
+            generation: gate.generation,
+            outcome: checked.outcome,
+            comment: checked.comment,
+            evidence: checked.evidence,
+            task_result: checked.task_result,
+            expected_policy_generation: change.expected_policy_generation,
+            idempotency,
+        });
+        self.transition(id, body).await
+    }
+}
+
+/// Checking runs a client's schema: bounded, and away from the threads that serve everybody.
+async fn checked(gate: &Gate, handed_in: HandedIn) -> Result<Checked, ServiceError> {
+    let task: HumanTask = gate.task.clone().unwrap_or_default();
+    if task.form_schema.is_empty() {
+        return check_answer(&task, &handed_in);
+    }
+    let checking = tokio::task::spawn_blocking(move || check_answer(&task, &handed_in));
+    checking
+        .await
+        .map_err(|_| ServiceError::new(ErrorCode::Internal, "checking the form failed"))?
+}
+
+/// The oldest of several groups' pages. What is younger than the place where some group stopped is left for later.
+fn merged(pages: Vec<TaskPage>, limit: usize) -> Tasks {
+    let stopped = |page: &TaskPage| IntentId::from_slice(&page.reached_intent_id);
+    let reached = pages.iter().filter_map(stopped).min();
+    let id = |task: &OpenTask| {
+        let intent = task.intent.as_ref();
+        intent.and_then(|intent| IntentId::from_slice(&intent.intent_id))
+    };
+    let mut tasks: Vec<OpenTask> = pages.into_iter().flat_map(|page| page.tasks).collect();
+    if reached.is_some() {
+        tasks.retain(|task| id(task) <= reached);
+    }
+    tasks.sort_unstable_by_key(id);
+    let next = if tasks.len() > limit {
+        tasks.truncate(limit);
+        tasks.last().and_then(id)
+    } else {
+        reached
+    };
+    Tasks { tasks, next }
+}
