@@ -26,6 +26,8 @@ pub enum Resume {
     Approve,
     /// Ends a waiting intent.
     Reject,
+    /// Answers the human task that the intent waits for: a JSON object with `outcome` and what the task asks beside it.
+    Answer(Payload),
     /// Makes another agent responsible.
     HandOver(String),
 }
@@ -310,6 +312,7 @@ impl ChangeCall {
             Resume::Error(error) => Wire::Error(error.into_wire()),
             Resume::Approve => Wire::Approve(true),
             Resume::Reject => Wire::Approve(false),
+            Resume::Answer(answer) => Wire::TaskResult(answer.into_wire()),
             Resume::HandOver(agent) => Wire::NextHandler(agent),
         };
         let request = v1::ResumeRequest {

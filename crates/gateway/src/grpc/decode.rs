@@ -9,6 +9,8 @@ use baton_protocol::{ErrorCode, IntentId, ServiceError};
 use sha2::{Digest as _, Sha256};
 
 use super::method::SUBMIT;
+use crate::forms::HandedIn;
+use crate::http::parse_members;
 use crate::service::{
     Change, IdempotencyRequest, IntentFilter, Resolve, Resume, ResumeKind, Submit, is_intent_type,
 };
@@ -227,7 +229,13 @@ pub(super) fn resolve(request: v1::ResolveRequest) -> Result<(IntentId, Resolve,
     Ok((id, resolve, change))
 }
 
-pub(super) fn resume(request: v1::ResumeRequest) -> Result<(IntentId, Resume, Change), ServiceError> {
+/// What a resume asks for.
+pub(super) enum Continue {
+    Resume(Resume),
+    Answer(HandedIn),
+}
+
+pub(super) fn resume(request: v1::ResumeRequest) -> Result<(IntentId, Continue, Change), ServiceError> {
     use v1::resume_request::Action;
     let action = request.action.ok_or_else(|| missing("action"))?;
     let hash = match &action {
@@ -235,6 +243,7 @@ pub(super) fn resume(request: v1::ResumeRequest) -> Result<(IntentId, Resume, Ch
         Action::Error(error) => Fingerprint::default().text("error").payload(Some(error)),
         Action::Approve(approve) => Fingerprint::default().text("approve").number((*approve).into()),
         Action::NextHandler(next) => Fingerprint::default().text("next_handler").text(next),
+        Action::TaskResult(answer) => Fingerprint::default().text("task_result").payload(Some(answer)),
     };
     let common = Common {
         intent_id: request.intent_id,
@@ -251,8 +260,12 @@ pub(super) fn resume(request: v1::ResumeRequest) -> Result<(IntentId, Resume, Ch
             let next = address(next, "next_handler")?.ok_or_else(|| missing("next_handler"))?;
             (ResumeKind::Control { approve: true }, Some(next))
         }
+        Action::TaskResult(answer) => {
+            let members = parse_members(&payload(answer, "task_result")?.data)?;
+            return Ok((id, Continue::Answer(HandedIn { members }), change));
+        }
     };
-    Ok((id, Resume { kind, next_handler }, change))
+    Ok((id, Continue::Resume(Resume { kind, next_handler }), change))
 }
 
 fn result_of(body: v1::Payload, field: &'static str, fail: bool) -> Result<ResumeKind, ServiceError> {

@@ -157,6 +157,16 @@ pub(crate) fn starting(health: Arc<dyn crate::ports::Health>) -> Router {
         })
 }
 
+/// The members of a JSON object that came by another way than a request body.
+///
+/// # Errors
+/// As for a body.
+pub(crate) fn parse_members(
+    bytes: &[u8],
+) -> Result<Vec<(String, Box<serde_json::value::RawValue>)>, ServiceError> {
+    Ok(json::JsonObject::parse(bytes)?.into_members())
+}
+
 /// A success.
 fn json(body: Vec<u8>) -> Response {
     let mut response = Response::new(body.into());

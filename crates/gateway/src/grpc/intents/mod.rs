@@ -13,6 +13,7 @@ use baton_protocol::proto::v1::{self, SubmitStreamRequest};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::auth::Admitted;
+use super::decode::Continue;
 use super::outbound::Messages;
 use super::status::status;
 use super::{convert, decode, leader};
@@ -118,8 +119,12 @@ impl IntentService for Intents {
         request: Request<v1::ResumeRequest>,
     ) -> Result<Response<v1::ResumeResponse>, Status> {
         let (call, request) = Admitted::split(request)?;
-        let (id, resume, change) = decode::resume(request).map_err(status)?;
-        let done = self.0.service.resume(&call.caller, id, resume, change).await;
+        let (id, next, change) = decode::resume(request).map_err(status)?;
+        let service = &self.0.service;
+        let done = match next {
+            Continue::Resume(resume) => service.resume(&call.caller, id, resume, change).await,
+            Continue::Answer(answer) => service.answer_task(&call.caller, id, answer, change).await,
+        };
         let answer = done.map_err(status).map(|done| v1::ResumeResponse {
             intent: convert::changed(done.reply.intent, done.reply.event.as_ref()),
             event: done.reply.event.map(convert::event),
