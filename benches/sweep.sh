@@ -23,7 +23,8 @@ bench() {
     shift 2
     mkdir -p "$out/$sweep"
     echo "== $sweep $name" >&2
-    "$baton" bench --output json --protocol "$protocols" --duration "$seconds" --idle 0 "$@" \
+    # The idle seconds let the nodes spread their leaders first.
+    "$baton" bench --output json --protocol "$protocols" --duration "$seconds" --idle 5 "$@" \
         > "$out/$sweep/$name.json.new"
     mv "$out/$sweep/$name.json.new" "$out/$sweep/$name.json"
 }
@@ -34,11 +35,11 @@ for sweep in "${sweeps[@]}"; do
     rate) bench rate rate submit cycle get --rate 100,300,1000,3000,10000 ;;
     stored) bench stored stored waiting cycle get --fill "$stored" --concurrency 64 ;;
     agents)
-        for agents in 1 4 16 64 256 1024; do
+        for agents in 1 4 16 64 256 1024 10000; do
             bench agents "$agents" cycle --agents "$agents" --concurrency 64
         done
         ;;
-    observers) bench observers observers fan-out --concurrency 1,4,16,64,256 ;;
+    observers) bench observers observers fan-out --concurrency 1,10,100,1000,10000 ;;
     groups)
         for groups in 1 4 16 64; do
             bench groups "$groups" submit cycle --shard-groups "$groups" --concurrency 64

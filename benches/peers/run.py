@@ -63,7 +63,7 @@ def json_of(command, seconds):
 
 
 def measure_baton(arguments):
-    command = [arguments.baton, "bench", *MODES, "--output", "json", "--idle", "0", "--nodes", "3"]
+    command = [arguments.baton, "bench", *MODES, "--output", "json", "--idle", "5", "--nodes", "3"]
     command += ["--protocol", arguments.protocol, *load_of(arguments)]
     document = json_of(command, limit_seconds(arguments))
     if document["profile"] != "release" and not arguments.dev:

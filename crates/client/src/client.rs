@@ -107,13 +107,13 @@ impl Outgoing {
 /// that leads it, if known.
 macro_rules! unary {
     ($client:expr, $safety:expr, $service:ident.$method:ident($request:expr)) => {
-        $crate::client::unary!($client, $safety, None, $service.$method($request))
+        $crate::client::unary!($client, $safety, None::<&str>, $service.$method($request))
     };
     ($client:expr, $safety:expr, $agent:expr, $service:ident.$method:ident($request:expr)) => {{
         let request = $request;
         let client: &$crate::Client = $client;
         client
-            .call_about($agent, client.unary_call($safety), |channel, outgoing| {
+            .call_about($agent.into(), client.unary_call($safety), |channel, outgoing| {
                 let request = outgoing.carry(request.clone());
                 async move {
                     $service::new(channel)
@@ -126,6 +126,31 @@ macro_rules! unary {
     }};
 }
 pub(crate) use unary;
+
+/// What a call concerns, so that it goes where the way is shortest.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum About<'a> {
+    Anything,
+    /// This agent: the node that leads it.
+    Agent(&'a str),
+    /// Whatever this endpoint serves, by number.
+    Endpoint(usize),
+}
+
+impl<'a> From<Option<&'a str>> for About<'a> {
+    fn from(agent: Option<&'a str>) -> Self {
+        agent.map_or(Self::Anything, Self::Agent)
+    }
+}
+
+impl<'a> About<'a> {
+    fn agent(self) -> Option<&'a str> {
+        match self {
+            Self::Agent(agent) => Some(agent),
+            Self::Anything | Self::Endpoint(_) => None,
+        }
+    }
+}
 
 impl Client {
     /// Describes a client.
@@ -203,13 +228,13 @@ impl Client {
         F: Fn(Channel, Outgoing) -> Fut,
         Fut: Future<Output = Result<Response<A>, GrpcStatus>>,
     {
-        self.call_about(None, call, send).await
+        self.call_about(About::Anything, call, send).await
     }
 
-    /// The same, first to the node that leads `agent`, if known.
+    /// The same, first to the node that `about` suggests.
     pub(crate) async fn call_about<A, F, Fut>(
         &self,
-        agent: Option<&str>,
+        about: About<'_>,
         call: Call,
         send: F,
     ) -> Result<A, Error>
@@ -222,7 +247,7 @@ impl Client {
         let mut failures = 0;
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            let error = match self.attempt(agent, call, left, &send).await {
+            let error = match self.attempt(about, call, left, &send).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
@@ -244,21 +269,31 @@ impl Client {
         }
     }
 
-    /// The endpoint for calls about `agent`: its leader while that works, else the one that all calls go to.
-    fn endpoint_for(&self, agent: Option<&str>) -> usize {
+    /// The endpoint that is suggested while that works, else the one that all calls go to.
+    pub(crate) fn endpoint_for(&self, about: About<'_>) -> usize {
         let endpoints = &self.shared.endpoints;
-        let leader = agent.and_then(|agent| self.shared.leaders.of(agent));
-        leader
+        let suggested = match about {
+            About::Anything => None,
+            About::Agent(agent) => self.shared.leaders.of(agent),
+            About::Endpoint(n) => Some(n),
+        };
+        suggested
             .filter(|&n| endpoints.works(n))
             .unwrap_or_else(|| endpoints.pick())
     }
 
     /// Notes that the node with this address leads `agent`. An address that is no endpoint of this client's is not
-    /// called, whoever names it.
-    pub(crate) fn learn_leader(&self, agent: &str, address: &str) {
+    /// called, whoever names it. Says whether it can be called.
+    pub(crate) fn learn_leader(&self, agent: &str, address: &str) -> bool {
         match self.shared.endpoints.find(address) {
-            Some(n) => self.shared.leaders.learn(agent, n),
-            None => self.shared.leaders.forget(agent),
+            Some(n) => {
+                self.shared.leaders.learn(agent, n);
+                self.shared.endpoints.works(n)
+            }
+            None => {
+                self.shared.leaders.forget(agent);
+                false
+            }
         }
     }
 
@@ -271,7 +306,7 @@ impl Client {
 
     async fn attempt<A, F, Fut>(
         &self,
-        agent: Option<&str>,
+        about: About<'_>,
         call: Call,
         left: Duration,
         send: &F,
@@ -281,7 +316,8 @@ impl Client {
         Fut: Future<Output = Result<Response<A>, GrpcStatus>>,
     {
         let endpoints = &self.shared.endpoints;
-        let n = self.endpoint_for(agent);
+        let n = self.endpoint_for(about);
+        let agent = about.agent();
         let endpoint = endpoints.get(n);
         let time = left.min(call.attempt);
         let outgoing = self.outgoing(call.tell_deadline.then_some(time));

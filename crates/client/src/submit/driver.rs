@@ -1,8 +1,8 @@
-//! The task behind a submitter: one stream at a time, everything unanswered kept until it is answered.
+//! The task behind one lane of a submitter: one stream at a time, everything unanswered kept until it is answered.
 
 use super::pending::{Item, Pending};
 use super::pipeline::{Ended, timeout_error};
-use crate::client::MESSAGE_BYTES_MAX;
+use crate::client::{About, MESSAGE_BYTES_MAX};
 use crate::types::{Outcome, Receipt, Status};
 use crate::{Client, Error};
 use baton_protocol::proto::v1;
@@ -28,6 +28,8 @@ const FOLLOW_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
 #[derive(Debug)]
 pub(super) struct Driver {
     client: Client,
+    /// The node whose agents' intents come here, by number; the stream is there while that node works.
+    endpoint: usize,
     items: mpsc::Receiver<Item>,
     failed: Arc<OnceLock<Error>>,
     pending: Pending,
@@ -40,9 +42,15 @@ pub(super) struct Driver {
 type Responses = Streaming<v1::SubmitStreamResponse>;
 
 impl Driver {
-    pub(super) fn new(client: Client, items: mpsc::Receiver<Item>, failed: Arc<OnceLock<Error>>) -> Self {
+    pub(super) fn new(
+        client: Client,
+        endpoint: usize,
+        items: mpsc::Receiver<Item>,
+        failed: Arc<OnceLock<Error>>,
+    ) -> Self {
         Self {
             client,
+            endpoint,
             items,
             failed,
             pending: Pending::default(),
@@ -84,17 +92,21 @@ impl Driver {
         let requests = std::sync::Mutex::new(None);
         let responses = self
             .client
-            .call(self.client.stream_call(), |channel, outgoing| {
-                let (sender, receiver) = mpsc::channel(STREAM_QUEUE_ITEMS_MAX);
-                *requests.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(sender);
-                let request = outgoing.carry(ReceiverStream::new(receiver));
-                async move {
-                    IntentServiceClient::new(channel)
-                        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-                        .submit_stream(request)
-                        .await
-                }
-            })
+            .call_about(
+                About::Endpoint(self.endpoint),
+                self.client.stream_call(),
+                |channel, outgoing| {
+                    let (sender, receiver) = mpsc::channel(STREAM_QUEUE_ITEMS_MAX);
+                    *requests.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(sender);
+                    let request = outgoing.carry(ReceiverStream::new(receiver));
+                    async move {
+                        IntentServiceClient::new(channel)
+                            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+                            .submit_stream(request)
+                            .await
+                    }
+                },
+            )
             .await?;
         let sender = requests
             .into_inner()
@@ -158,7 +170,10 @@ impl Driver {
         for result in answer.results {
             let id = result.request_id;
             match result.result {
-                Some(Answer::Receipt(receipt)) => self.committed(id, Receipt::from_wire(receipt)),
+                Some(Answer::Receipt(mut receipt)) => {
+                    let leader = std::mem::take(&mut receipt.leader);
+                    self.committed(id, &leader, Receipt::from_wire(receipt));
+                }
                 Some(Answer::Failure(failure)) => self.refused(id, Error::from_failure(failure)),
                 None => self.refused(id, Error::Unexpected("an answer is empty".into())),
             }
@@ -177,10 +192,13 @@ impl Driver {
         }
     }
 
-    fn committed(&mut self, id: u64, receipt: Receipt) {
+    fn committed(&mut self, id: u64, leader: &str, receipt: Receipt) {
         let Some(entry) = self.pending.get_mut(id) else {
             return;
         };
+        if !leader.is_empty() {
+            self.client.learn_leader(&entry.spec.to_agent, leader);
+        }
         // A repetition keeps the age of the first receipt.
         entry
             .intent

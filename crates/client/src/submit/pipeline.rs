@@ -1,8 +1,9 @@
-//! A stream of submits: many in flight on one connection, each answered by itself.
+//! A stream of submits: many in flight over one stream per node, each answered by itself.
 
 use super::Submit;
 use super::driver::Driver;
 use super::pending::Item;
+use crate::client::About;
 use crate::types::{Outcome, Receipt, Status};
 use crate::{Client, Error};
 use serde::Serialize;
@@ -28,8 +29,9 @@ pub struct SubmitterBuilder {
     in_flight_max: usize,
 }
 
-/// Submits a stream of intents over one connection; the cheapest way to submit many. When the connection breaks, what
-/// is unanswered goes to the next node with the same idempotency keys. Clones share the connection.
+/// Submits a stream of intents; the cheapest way to submit many. Intents go to the node that leads their agent once
+/// that is known, over one stream per node. When a stream breaks, what is unanswered goes to the next node with the same
+/// idempotency keys. Clones share the streams.
 ///
 /// ```no_run
 /// # async fn example(client: baton_client::Client) -> Result<(), baton_client::Error> {
@@ -51,14 +53,15 @@ pub struct SubmitterBuilder {
 pub struct Submitter {
     client: Client,
     places: Arc<Semaphore>,
-    queue: mpsc::Sender<Item>,
+    /// One lane per node.
+    lanes: Arc<[mpsc::Sender<Item>]>,
     /// Why no further item will be answered.
     failed: Arc<OnceLock<Error>>,
     done: CancellationToken,
 }
 
 impl Client {
-    /// Describes a submitter: many submits in flight on one connection.
+    /// Describes a submitter: many submits in flight over one stream per node.
     pub fn submitter(&self) -> SubmitterBuilder {
         SubmitterBuilder {
             client: self.clone(),
@@ -77,19 +80,25 @@ impl SubmitterBuilder {
     /// The submitter. It connects with the first intent. Must be called inside a tokio runtime.
     #[must_use]
     pub fn open(self) -> Submitter {
-        let (queue, items) = mpsc::channel(QUEUE_ITEMS_MAX);
         let failed = Arc::new(OnceLock::new());
         let done = CancellationToken::new();
-        let driver = Driver::new(self.client.clone(), items, Arc::clone(&failed));
-        let guard = done.clone().drop_guard();
-        tokio::spawn(async move {
-            driver.run().await;
-            drop(guard);
-        });
+        // Dropped with the last lane.
+        let guard = Arc::new(done.clone().drop_guard());
+        let lane = |endpoint| {
+            let (queue, items) = mpsc::channel(QUEUE_ITEMS_MAX);
+            let driver = Driver::new(self.client.clone(), endpoint, items, Arc::clone(&failed));
+            let guard = Arc::clone(&guard);
+            tokio::spawn(async move {
+                driver.run().await;
+                drop(guard);
+            });
+            queue
+        };
+        let lanes = (0..self.client.endpoints().count()).map(lane).collect();
         Submitter {
             client: self.client,
             places: Arc::new(Semaphore::new(self.in_flight_max)),
-            queue,
+            lanes,
             failed,
             done,
         }
@@ -124,13 +133,15 @@ impl Submitter {
         let place = Arc::clone(&self.places).acquire_owned().await;
         let place = place.map_err(|_| self.why_closed())?;
         let (receipt, ticket) = oneshot::channel();
+        let spec = submit.into_spec(&self.client);
+        let lane = self.client.endpoint_for(About::Agent(&spec.to_agent));
         let item = Item {
-            spec: submit.into_spec(&self.client),
+            spec,
             receipt,
             ended,
             place,
         };
-        self.queue.send(item).await.map_err(|_| self.why_closed())?;
+        self.lanes[lane].send(item).await.map_err(|_| self.why_closed())?;
         Ok(Ticket(ticket))
     }
 
@@ -141,9 +152,9 @@ impl Submitter {
     /// Why the submitter could not go on. What became of each intent is in its ticket.
     pub async fn close(self) -> Result<(), Error> {
         let Self {
-            queue, failed, done, ..
+            lanes, failed, done, ..
         } = self;
-        drop(queue);
+        drop(lanes);
         done.cancelled().await;
         failed.get().cloned().map_or(Ok(()), Err)
     }

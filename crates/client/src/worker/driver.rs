@@ -4,7 +4,7 @@ use super::Worker;
 use super::held::{HeldItems, Settled};
 use super::job::{Job, JobError};
 use crate::Error;
-use crate::client::MESSAGE_BYTES_MAX;
+use crate::client::{About, MESSAGE_BYTES_MAX};
 use crate::types::{Intent, Payload};
 use baton_protocol::proto::v1;
 use baton_protocol::proto::v1::agent_service_client::AgentServiceClient;
@@ -60,12 +60,18 @@ pub(super) struct Driver {
     farewell_until: Option<Instant>,
     /// Streams in a row that brought nothing.
     barren: u32,
+    /// Leads the agent and is not the node of this stream (`host:port`).
+    leader: Option<String>,
+    /// This stream was opened because its node leads.
+    moved: bool,
 }
 
 /// Why a stream is left.
 enum Left {
     /// Everything is done.
     Finished,
+    /// Another node leads the agent: there the way is shorter.
+    Moving,
     Lost(Error),
 }
 
@@ -85,6 +91,8 @@ impl Driver {
             handed_back: false,
             farewell_until: None,
             barren: 0,
+            leader: None,
+            moved: false,
         }
     }
 
@@ -101,6 +109,7 @@ impl Driver {
             };
             let error = match left {
                 Left::Finished => return Ok(()),
+                Left::Moving => continue,
                 Left::Lost(error) => error,
             };
             self.notice_shutdown();
@@ -113,6 +122,7 @@ impl Driver {
                 return Err(error);
             }
             self.barren += 1;
+            self.moved = false;
             tracing::warn!(%error, agent = self.worker.agent, held = self.held.len(), "worker lost its stream; trying again");
             let pause = self.worker.client.retry().pause(self.barren, error.retry_after());
             self.rest(pause).await;
@@ -135,7 +145,7 @@ impl Driver {
         let requests = Mutex::new(None);
         let responses = client
             .call_about(
-                Some(&self.worker.agent),
+                About::Agent(&self.worker.agent),
                 client.stream_call(),
                 |channel, outgoing| {
                     let (sender, receiver) = mpsc::channel(STREAM_QUEUE_ITEMS_MAX);
@@ -186,6 +196,9 @@ impl Driver {
                     Ok(Some(message)) => {
                         let lease = self.lease;
                         self.received(message);
+                        if self.should_move() {
+                            return Left::Moving;
+                        }
                         if self.lease != lease {
                             renewals = self::renewals(self.lease);
                         }
@@ -257,11 +270,7 @@ impl Driver {
             if opened.lease_ms > 0 {
                 self.lease = Duration::from_millis(opened.lease_ms.into());
             }
-            if !opened.leader.is_empty() {
-                self.worker
-                    .client
-                    .learn_leader(&self.worker.agent, &opened.leader);
-            }
+            self.leader = (!opened.leader.is_empty()).then_some(opened.leader);
         }
         for receipt in message.receipts {
             let intent_id = receipt.intent_id.clone();
@@ -281,6 +290,17 @@ impl Driver {
             self.credits = self.credits.saturating_sub(1);
             self.start(item);
         }
+    }
+
+    /// Whether to work at the node that leads the agent instead: once, until a stream there has broken.
+    fn should_move(&mut self) -> bool {
+        let Some(leader) = self.leader.take() else {
+            return false;
+        };
+        let known = self.worker.client.learn_leader(&self.worker.agent, &leader);
+        let moves = known && !self.moved && self.held.is_empty() && self.drain_until.is_none();
+        self.moved |= moves;
+        moves
     }
 
     fn start(&mut self, item: v1::WorkItem) {

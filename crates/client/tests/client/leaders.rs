@@ -61,27 +61,54 @@ async fn a_leader_that_is_none_of_the_endpoints_is_not_called() {
 }
 
 #[tokio::test]
-async fn a_worker_comes_back_at_its_leader() {
+async fn a_submitter_sends_each_intent_to_the_leader_of_its_agent() {
     let world = World::new();
-    let (mut first, second) = (Node::start(&world).await, Node::start(&world).await);
-    let third = Node::start(&world).await;
+    let (first, mut second) = (Node::start(&world).await, Node::start(&world).await);
+    let client = client(&[&first, &second]);
+    let (a, b) = (first.address().to_owned(), second.address().to_owned());
+    world.with(|s| s.leaders.insert("payment".into(), b.clone()));
+    let submitter = client.submitter().open();
+    for agent in ["payment", "payment", "invoice", "payment"] {
+        let submit = Submit::new(agent, "intent.payment.v1");
+        submitter.submit(submit).await.unwrap().await.unwrap();
+    }
+    assert_eq!(asked(&world), [&a, &b, &a, &b].map(String::clone));
+
+    // A leader that is gone is left for one that works.
+    second.vanish();
+    world.with(|s| s.leaders.clear());
+    for _ in 0..2 {
+        let submit = Submit::new("payment", "intent.payment.v1");
+        submitter.submit(submit).await.unwrap().await.unwrap();
+    }
+    assert_eq!(asked(&world), [&a, &a].map(String::clone));
+    submitter.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_worker_works_at_its_leader_and_elsewhere_when_that_is_gone() {
+    let world = World::new();
+    let (first, second) = (Node::start(&world).await, Node::start(&world).await);
+    let mut third = Node::start(&world).await;
     // The leader is the last that would be tried in turn.
     world.with(|s| s.leaders.insert("payment".into(), third.address().to_owned()));
     let stop = CancellationToken::new();
     let client = client(&[&first, &second, &third]);
     let worker = client.worker("payment").shutdown(stop.clone());
     let running = tokio::spawn(worker.run(|_| async { Ok(()) }));
+    until(&world, "the stream at the leader", |s| s.work_streams == 2).await;
     world.offer(["one".to_owned()]);
     until(&world, "the first item", |s| s.given.values().any(|g| g.over)).await;
-    let at = first.address().to_owned();
-    first.vanish();
-    until(&world, "the second stream", |s| s.work_streams == 2).await;
+    let leader = third.address().to_owned();
+    third.vanish();
+    world.with(|s| s.leaders.clear());
+    until(&world, "the third stream", |s| s.work_streams == 3).await;
     world.offer(["two".to_owned()]);
     until(&world, "the second item", |s| {
         s.given.len() == 2 && s.given.values().all(|g| g.over)
     })
     .await;
-    assert_eq!(asked(&world), [at.as_str(), third.address()]);
+    assert_eq!(asked(&world), [first.address(), &leader, first.address()]);
     stop.cancel();
     running.await.unwrap().unwrap();
 }

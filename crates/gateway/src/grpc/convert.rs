@@ -112,6 +112,7 @@ pub(super) fn receipt(reply: SubmitReply) -> v1::SubmitReceipt {
         status,
         created_at_ms,
         replayed: reply.replayed,
+        leader: String::new(),
     }
 }
 

@@ -48,7 +48,7 @@ pub(super) struct BenchArgs {
     #[arg(
         long,
         value_delimiter = ',',
-        value_parser = clap::value_parser!(u16).range(1..=4096),
+        value_parser = clap::value_parser!(u16).range(1..=16384),
         value_name = "C,…"
     )]
     concurrency: Vec<u16>,
@@ -70,7 +70,7 @@ pub(super) struct BenchArgs {
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=3600), value_name = "SECONDS")]
     idle: u64,
     /// Agent addresses that share the load; they spread over the groups
-    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=4096), value_name = "N")]
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=16384), value_name = "N")]
     agents: u16,
     /// Bytes of each payload, as JSON text
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(0..=100_000), value_name = "BYTES")]

@@ -93,6 +93,7 @@ impl IntentService for Intents {
         let (sender, receiver) = mpsc::channel(16);
         tokio::spawn(serve_submits(
             Arc::clone(&self.world),
+            self.address.clone(),
             request.into_inner(),
             sender,
         ));
@@ -203,6 +204,7 @@ impl IntentService for Intents {
 
 async fn serve_submits(
     world: Arc<World>,
+    here: String,
     mut requests: Streaming<v1::SubmitStreamRequest>,
     answers: mpsc::Sender<Result<v1::SubmitStreamResponse, Status>>,
 ) {
@@ -229,7 +231,14 @@ async fn serve_submits(
         let mut response = v1::SubmitStreamResponse::default();
         for item in std::mem::take(&mut unanswered) {
             let spec = item.intent.unwrap_or_default();
-            let result = match world.with(|state| state.submit(spec)) {
+            let agent = spec.to_agent.clone();
+            let submitted = world.with(|state| {
+                state.asked.push(here.clone());
+                let mut receipt = state.submit(spec)?;
+                receipt.leader = state.leader(&agent, &here).unwrap_or_default();
+                Ok::<_, Status>(receipt)
+            });
+            let result = match submitted {
                 Ok(receipt) => {
                     if item.notify_end {
                         followed.insert(item.request_id, receipt.intent_id.clone());

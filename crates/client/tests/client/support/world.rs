@@ -152,6 +152,7 @@ impl State {
             status: v1::Status::Submitted.into(),
             created_at_ms: 1,
             replayed,
+            leader: String::new(),
         })
     }
 

@@ -27,7 +27,7 @@ use crate::grpc::auth::Admitted;
 use crate::grpc::method::SUBMIT;
 use crate::grpc::outbound::{Messages, Outbound, Wake};
 use crate::grpc::status::{failure, unreadable};
-use crate::grpc::{convert, decode};
+use crate::grpc::{convert, decode, leader};
 use crate::service::{EndNotice, Failure, Submit, SubmitReply};
 
 /// Bytes of ended intents in one answer, from which on the rest goes into the next.
@@ -227,7 +227,11 @@ impl Lane {
             .ok()
             .and_then(|r| IntentId::from_slice(&r.submitted.intent_id));
         let result = match done.result {
-            Ok(reply) => submit_stream_result::Result::Receipt(convert::receipt(reply)),
+            Ok(reply) => {
+                let mut receipt = convert::receipt(reply);
+                receipt.leader = known.and_then(|id| self.leader_elsewhere(id)).unwrap_or_default();
+                submit_stream_result::Result::Receipt(receipt)
+            }
             Err(error) => submit_stream_result::Result::Failure(failure(error)),
         };
         self.put(done.request_id, result);
@@ -244,6 +248,12 @@ impl Lane {
         } else if let Some(event) = early {
             self.ended((token, event));
         }
+    }
+
+    fn leader_elsewhere(&self, intent: IntentId) -> Option<String> {
+        let app = &self.out.app;
+        let group = leader::group_of(app, intent.slot());
+        app.service.ports.cluster.leader_elsewhere(group)
     }
 
     fn ended(&mut self, (token, event): (u64, Event)) {

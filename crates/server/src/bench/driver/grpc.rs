@@ -12,7 +12,8 @@ use baton_protocol::proto::v1::{
     GetIntentRequest, IdempotencyScope, IntentSpec, Outcome, Payload, ResolveRequest, Status,
     SubscribeRequest, WatchRequest,
 };
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tonic::metadata::{Ascii, MetadataValue};
@@ -47,6 +48,12 @@ impl Node {
             endpoint,
             key: key.clone(),
         })
+    }
+
+    /// Whether this is the node at `host:port`.
+    fn is_at(&self, address: &str) -> bool {
+        let authority = self.endpoint.uri().authority();
+        authority.is_some_and(|authority| authority.as_str() == address)
     }
 
     /// The same node over another connection.
@@ -87,7 +94,27 @@ pub(in crate::bench) struct Grpc {
     pipes: Arc<[SubmitPipe]>,
     /// Further connections, for long streams; stream `n` uses the one at `n / STREAMS_PER_CONNECTION_MAX`.
     apart: Arc<[Node]>,
+    leaders: Arc<Leaders>,
     current: usize,
+}
+
+/// The node that decides about an agent, by number, as far as the nodes have said.
+#[derive(Debug, Default)]
+struct Leaders(RwLock<HashMap<String, usize>>);
+
+impl Leaders {
+    fn of(&self, agent: &str) -> Option<usize> {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(agent)
+            .copied()
+    }
+
+    fn learn(&self, agent: &str, node: usize) {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        known.insert(agent.to_owned(), node);
+    }
 }
 
 impl Grpc {
@@ -107,6 +134,7 @@ impl Grpc {
                 .collect(),
             apart: (0..connections).map(|n| nodes[n % nodes.len()].apart()).collect(),
             nodes,
+            leaders: Arc::default(),
             current: 0,
         })
     }
@@ -120,6 +148,27 @@ impl Grpc {
 
     fn node(&self) -> &Node {
         &self.nodes[self.current % self.nodes.len()]
+    }
+
+    /// Notes which node decides about `agent`; whether that is news.
+    pub(super) fn learn_leader(&self, agent: &str, address: &str) -> bool {
+        let node = self.nodes.iter().position(|node| node.is_at(address));
+        let news = node.filter(|n| self.leaders.of(agent) != Some(*n));
+        if let Some(n) = news {
+            self.leaders.learn(agent, n);
+        }
+        news.is_some()
+    }
+
+    /// The connection of an agent's long stream: at the node that decides about it, once that is known.
+    pub(super) fn work_node(&self, agent: &str, failures: usize) -> &Node {
+        match self.leaders.of(agent) {
+            Some(leader) if failures.is_multiple_of(2) => {
+                let nodes = self.nodes.len();
+                &self.apart[(self.current * nodes + leader) % (self.apart.len() / nodes * nodes)]
+            }
+            Some(_) | None => self.stream_node(failures),
+        }
     }
 
     /// The node of a long stream.
@@ -144,11 +193,19 @@ impl Grpc {
             until,
             answer,
         };
-        self.pipes[self.current % self.pipes.len()].send(order).await?;
-        tokio::time::timeout(PATIENCE, answered)
+        let pipe = self
+            .leaders
+            .of(&job.to)
+            .unwrap_or(self.current % self.pipes.len());
+        self.pipes[pipe].send(order).await?;
+        let answer = tokio::time::timeout(PATIENCE, answered)
             .await
             .context("no answer in time")?
-            .context("the submit stream broke")?
+            .context("the submit stream broke")??;
+        if !answer.leader.is_empty() {
+            self.learn_leader(&job.to, &answer.leader);
+        }
+        Ok(answer)
     }
 
     pub(super) async fn get(&self, id: &str) -> anyhow::Result<u64> {

@@ -44,6 +44,8 @@ pub(super) struct Answer {
     pub(super) intent_id: String,
     /// Present when the order was to wait for it.
     pub(super) end: Option<(Status, Option<Outcome>)>,
+    /// The node that decides about the agent, when it is not the one that was asked (`host:port`).
+    pub(super) leader: String,
 }
 
 /// The way to one submit stream, which is opened again, at the next node, whenever it breaks.
@@ -129,6 +131,7 @@ struct Pending {
 #[derive(Debug)]
 struct Waiter {
     until: Until,
+    leader: String,
     answer: oneshot::Sender<anyhow::Result<Answer>>,
 }
 
@@ -139,6 +142,7 @@ impl Pending {
                 self.next += 1;
                 let waiter = Waiter {
                     until: order.until,
+                    leader: String::new(),
                     answer: order.answer,
                 };
                 self.orders.insert(self.next, waiter);
@@ -163,12 +167,18 @@ impl Pending {
     fn committed(&mut self, result: SubmitStreamResult) {
         let id = result.request_id;
         let answer = match result.result {
-            // Its end comes later, under the same number.
-            Some(Item::Receipt(_)) if self.orders.get(&id).is_some_and(|w| w.until == Until::Ended) => return,
-            Some(Item::Receipt(receipt)) => Ok(Answer {
-                intent_id: receipt.intent_id,
-                end: None,
-            }),
+            Some(Item::Receipt(receipt)) => match self.orders.get_mut(&id) {
+                // Its end comes later, under the same number.
+                Some(waiter) if waiter.until == Until::Ended => {
+                    waiter.leader = receipt.leader;
+                    return;
+                }
+                Some(_) | None => Ok(Answer {
+                    intent_id: receipt.intent_id,
+                    end: None,
+                    leader: receipt.leader,
+                }),
+            },
             Some(Item::Failure(failure)) => Err(failed(&failure)),
             None => Err(anyhow::anyhow!("an empty answer")),
         };
@@ -177,9 +187,11 @@ impl Pending {
 
     fn ended(&mut self, ended: IntentEnded) {
         let status = ended.status();
+        let waiter = self.orders.get_mut(&ended.request_id);
         let answer = Answer {
             intent_id: ended.intent_id,
             end: Some((status, ended.outcome)),
+            leader: waiter.map(|w| std::mem::take(&mut w.leader)).unwrap_or_default(),
         };
         self.answer(ended.request_id, Ok(answer));
     }

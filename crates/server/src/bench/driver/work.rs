@@ -14,19 +14,32 @@ const CREDITS: u32 = 256;
 /// Messages between the agent and the connection.
 const MESSAGES_MAX: usize = 16;
 
+/// Why a stream was left.
+enum Left {
+    /// Another node decides about the agent: there the way is shorter.
+    ForLeader,
+    Closed,
+}
+
 impl Grpc {
     /// Works for `name` until it is aborted; a broken stream is opened again, at the next connection.
     pub(super) async fn work(self, name: String, refused: Refused) {
-        for attempt in 0.. {
-            if let Err(error) = self.shift(attempt, &name, &refused).await {
-                tracing::debug!(%error, agent = name, "a work stream is opened again");
+        let mut failures = 0;
+        loop {
+            match self.shift(failures, &name, &refused).await {
+                Ok(Left::ForLeader) => {}
+                Ok(Left::Closed) => failures += 1,
+                Err(error) => {
+                    failures += 1;
+                    tracing::debug!(%error, agent = name, "a work stream is opened again");
+                }
             }
             tokio::time::sleep(REOPEN_PAUSE).await;
         }
     }
 
-    async fn shift(&self, attempt: usize, name: &str, refused: &Refused) -> anyhow::Result<()> {
-        let node = self.stream_node(attempt);
+    async fn shift(&self, failures: usize, name: &str, refused: &Refused) -> anyhow::Result<Left> {
+        let node = self.work_node(name, failures);
         let (messages, outgoing) = mpsc::channel(MESSAGES_MAX);
         messages
             .send(WorkRequest {
@@ -46,6 +59,10 @@ impl Grpc {
             .map_err(problem)?
             .into_inner();
         while let Some(response) = responses.message().await.map_err(problem)? {
+            let leader = response.opened.as_ref().map(|opened| opened.leader.as_str());
+            if leader.is_some_and(|leader| !leader.is_empty() && self.learn_leader(name, leader)) {
+                return Ok(Left::ForLeader);
+            }
             for failure in response
                 .receipts
                 .iter()
@@ -72,7 +89,7 @@ impl Grpc {
                 .await
                 .context("the work stream closed")?;
         }
-        Ok(())
+        Ok(Left::Closed)
     }
 }
 
