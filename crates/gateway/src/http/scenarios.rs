@@ -4,29 +4,27 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::response::Response;
-use baton_protocol::limits::{ADDRESS_CHARS_MAX, IDEMPOTENCY_KEY_CHARS_MAX};
+use baton_protocol::limits::{
+    ADDRESS_CHARS_MAX, IDEMPOTENCY_KEY_CHARS_MAX, NOTIFICATION_BODY_CHARS_MAX, NOTIFICATION_CHANNELS_MAX,
+};
+use baton_protocol::proto::internal::{Notification, Reminders};
 use baton_protocol::{ErrorCode, ServiceError};
 
 use super::accounts::{callback_url, delivery_mode};
 use super::call::Call;
 use super::error::{ApiError, not_found};
-use super::intents::decode_lifecycle;
+use super::human_task::decode_human_task;
+use super::intents::{decode_lifecycle, decode_reminders};
 use super::json::{JsonObject, invalid, json_payload};
 use super::render::{Object, scenario_json};
 use super::{App, json};
-use crate::service::scenario::{Bundle, BundleAgent, BundleHuman, Findings, Step};
+use crate::service::scenario::{Bundle, BundleAgent, BundleHuman, Findings, Step, StepConfig};
 use crate::service::{Submit, is_intent_type};
 
 const ROLE_CHARS_MAX: usize = 100;
 const TEXT_CHARS_MAX: usize = 255;
 const TITLE_CHARS_MAX: usize = 1_000;
 const RETRY_DELAY_SECONDS_DEFAULT: u32 = 30;
-const REMINDER_FIELDS: [&str; 4] = [
-    "remind_after_seconds",
-    "remind_interval_seconds",
-    "max_reminders",
-    "escalate_to",
-];
 
 pub(super) async fn apply(State(app): State<Arc<App>>, call: Call) -> Result<Response, ApiError> {
     let body = call.json()?;
@@ -76,14 +74,17 @@ pub(crate) fn read_bundle(text: &[u8]) -> Result<(Bundle, Findings), ServiceErro
 fn decode_bundle(body: &JsonObject) -> (Bundle, Findings) {
     let mut errors = Errors::default();
     let workflow = errors.take(body.object("workflow")).flatten().unwrap_or_default();
+    let scenario_id = errors.take(decode_scenario_id(body)).unwrap_or_default();
+    let intent = errors.take(decode_intent(body)).unwrap_or_default();
+    let intent_type = intent.intent_type.as_str();
     let bundle = Bundle {
-        scenario_id: errors.take(decode_scenario_id(body)).unwrap_or_default(),
+        scenario_id,
         agents: errors.each(body.objects("agents"), decode_agent),
         humans: errors.each(body.objects("humans"), decode_human),
         macro_id: errors.take(workflow.text("macro_id", TEXT_CHARS_MAX)).flatten(),
         entry_step: errors.take(workflow.text("entry_step", ROLE_CHARS_MAX)).flatten(),
-        steps: errors.each(workflow.objects("steps"), decode_step),
-        intent: errors.take(decode_intent(body)).unwrap_or_default(),
+        steps: errors.each(workflow.objects("steps"), |step| decode_step(step, intent_type)),
+        intent: intent.clone(),
     };
     for field in ["title", "description"] {
         errors.take(body.text(field, TITLE_CHARS_MAX));
@@ -141,13 +142,14 @@ fn decode_agent(agent: &JsonObject) -> Result<BundleAgent, ServiceError> {
 }
 
 fn decode_human(human: &JsonObject) -> Result<BundleHuman, ServiceError> {
-    human.text("contact", TEXT_CHARS_MAX)?;
     Ok(BundleHuman {
         role: human.text("role", ROLE_CHARS_MAX)?,
+        contact: human.text("contact", TEXT_CHARS_MAX)?,
+        display_name: human.text("display_name", TEXT_CHARS_MAX)?,
     })
 }
 
-fn decode_step(step: &JsonObject) -> Result<Step, ServiceError> {
+fn decode_step(step: &JsonObject, intent_type: &str) -> Result<Step, ServiceError> {
     let retry = step.object("retry")?.unwrap_or_default();
     Ok(Step {
         step_id: step.required_text("step_id", ROLE_CHARS_MAX)?,
@@ -155,7 +157,7 @@ fn decode_step(step: &JsonObject) -> Result<Step, ServiceError> {
         runtime_type: step.text("runtime_type", ROLE_CHARS_MAX)?,
         assigned_to: step.text("assigned_to", ADDRESS_CHARS_MAX)?,
         requires_approval: step.flag("requires_approval")?.unwrap_or(false),
-        has_human_task: step.has("human_task"),
+        human_task: decode_human_task(step, "human_task", intent_type)?,
         step_deadline_seconds: step.positive("step_deadline_seconds")?.unwrap_or(0),
         max_retries: retry.number("max_retries")?.map_or(0, clamp),
         retry_delay_seconds: retry
@@ -164,7 +166,82 @@ fn decode_step(step: &JsonObject) -> Result<Step, ServiceError> {
         input: step.object_bytes("input")?.unwrap_or_default(),
         on_success: step.text("on_success", ROLE_CHARS_MAX)?,
         on_failure: step.text("on_failure", ROLE_CHARS_MAX)?,
-        has_reminders: REMINDER_FIELDS.iter().any(|field| step.has(field)),
+        reminders: set_reminders(step)?,
+        config: decode_config(step)?,
+    })
+}
+
+fn set_reminders(step: &JsonObject) -> Result<Option<Reminders>, ServiceError> {
+    let reminders = decode_reminders(step)?;
+    Ok((reminders != Reminders::default()).then_some(reminders))
+}
+
+/// What an internal step is told, wherever it is told it.
+fn decode_config(step: &JsonObject) -> Result<StepConfig, ServiceError> {
+    let mut config = StepConfig::default();
+    for field in ["runtime_config", "config", "input"] {
+        let Some(given) = step.object(field)? else {
+            continue;
+        };
+        // An agent's input is its own affair: a field that does not fit is not ours.
+        let lenient = field == "input" && !is_internal(step);
+        match decode_settings(&given) {
+            Ok(found) => config.fill(found),
+            Err(_) if lenient => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(config)
+}
+
+fn decode_channels(given: &JsonObject) -> Result<Vec<String>, ServiceError> {
+    let Some(raw) = given.raw("channels") else {
+        return Ok(Vec::new());
+    };
+    let channels: Option<Vec<String>> = serde_json::from_str(raw.get()).ok();
+    let fits = |c: &String| (1..=TEXT_CHARS_MAX).contains(&c.chars().count());
+    channels
+        .filter(|list| list.len() <= NOTIFICATION_CHANNELS_MAX && list.iter().all(fits))
+        .ok_or_else(|| {
+            invalid(format!(
+                "{} must be a list of at most {NOTIFICATION_CHANNELS_MAX} strings of 1 to {TEXT_CHARS_MAX} characters",
+                given.field("channels")
+            ))
+        })
+}
+
+fn is_internal(step: &JsonObject) -> bool {
+    let tool = step.text("tool_id", TEXT_CHARS_MAX).ok().flatten();
+    step.has("runtime_type") || tool.is_some_and(|tool| tool.starts_with("tool.internal."))
+}
+
+fn decode_settings(given: &JsonObject) -> Result<StepConfig, ServiceError> {
+    let first = |names: &[&str]| -> Result<Option<u32>, ServiceError> {
+        for name in names {
+            if let Some(found) = given.positive(name)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    };
+    let mut channels = decode_channels(given)?;
+    channels.extend(given.text("channel", TEXT_CHARS_MAX)?);
+    let target = given.text("escalate_to", ADDRESS_CHARS_MAX)?;
+    Ok(StepConfig {
+        seconds: first(&[
+            "seconds",
+            "delay_seconds",
+            "timeout_seconds",
+            "remind_after_seconds",
+        ])?,
+        escalate_to: target.or(given.text("target", ADDRESS_CHARS_MAX)?),
+        notification: Notification {
+            channels,
+            subject: given.text("subject", TITLE_CHARS_MAX)?.unwrap_or_default(),
+            body: given
+                .text("body", NOTIFICATION_BODY_CHARS_MAX)?
+                .unwrap_or_default(),
+        },
     })
 }
 
@@ -182,13 +259,8 @@ fn decode_intent(body: &JsonObject) -> Result<Submit, ServiceError> {
             "intent.type must be 3 to 255 of a-z, 0-9, '_' and '-' in segments parted by '.'",
         ));
     }
-    if intent.has("human_task") {
-        return Err(invalid(format!(
-            "{} is not supported by this version",
-            intent.field("human_task")
-        )));
-    }
     let mut submit = decode_lifecycle(&intent)?;
+    submit.human_task = decode_human_task(&intent, "human_task", &intent_type)?;
     submit.intent_type = intent_type;
     submit.payload = json_payload(&intent.object_bytes("payload")?.unwrap_or_else(|| "{}".into()));
     Ok(submit)
@@ -224,14 +296,14 @@ mod tests {
         let (_, findings) = decoded(
             r#"{"scenario_id": "X y", "agents": [{"role": "r"}, {"address": 5}],
                 "workflow": {"steps": [{"step_id": "s", "step_deadline_seconds": 0}]},
-                "intent": {"type": "a.v1", "human_task": {"title": "t"}}}"#,
+                "intent": {"type": "a.v1", "human_task": {"task_type": "guess"}}}"#,
         );
         for part in [
             "scenario_id must be",
             "agents[0].address is required",
             "agents[1].address must be a string",
             "workflow.steps[0].step_deadline_seconds must be",
-            "human_task is not supported by this version",
+            "intent.human_task.task_type must be one of",
         ] {
             assert!(
                 findings.errors.iter().any(|e| e.contains(part)),

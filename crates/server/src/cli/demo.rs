@@ -1,7 +1,7 @@
 //! `baton demo`.
 
 use super::cluster_args::ClusterArgs;
-use crate::demo::{DemoOptions, READY_TIMEOUT, run as play};
+use crate::demo::{DemoOptions, READY_TIMEOUT, Show, run as play};
 use crate::exit::Failure;
 use crate::output::Output;
 use clap::Args;
@@ -10,7 +10,8 @@ use clap::Args;
 #[command(
     long_about = "Starts a local cluster, sends one payment through the scenario replacing-webhooks.demo.v1 \
     with a built-in agent, then a burst of payments while the node that leads the agent's group is killed with \
-    kill -9, and counts what became of them. Stays up until Ctrl-C so that you can try a client of your own."
+    kill -9, and counts what became of them. Stays up until Ctrl-C so that you can try a client of your own. \
+    With --scenario it shows one scenario alone: human-approval or delay."
 )]
 pub(super) struct DemoArgs {
     /// Number of nodes; a quorum must survive the kill [3 or 5]
@@ -25,19 +26,23 @@ pub(super) struct DemoArgs {
     /// End after the table: status 0 only if every intent was accepted and completed exactly once
     #[arg(long)]
     exit: bool,
+    /// Show one scenario alone and end with it: status 0 only if it completed
+    #[arg(long, value_enum, value_name = "NAME")]
+    scenario: Option<Show>,
     #[command(flatten)]
     cluster: ClusterArgs,
 }
 
 pub(super) async fn run(args: DemoArgs, out: Output) -> Result<(), Failure> {
     let mut launch = args.cluster.launch(args.nodes.parse().ok())?;
-    launch.usual_port = !args.exit;
+    launch.usual_port = !args.exit && args.scenario.is_none();
     launch.ready_timeout = READY_TIMEOUT;
     let options = DemoOptions {
         launch,
         intents: args.intents as usize,
         concurrency: usize::from(args.concurrency),
         exit: args.exit,
+        show: args.scenario,
     };
     Box::pin(play(options, out, super::interrupted())).await
 }

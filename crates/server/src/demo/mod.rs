@@ -3,6 +3,9 @@
 mod agent;
 mod burst;
 mod scenario;
+mod show;
+
+pub use show::Show;
 
 use crate::cluster::{Cluster, LaunchOptions};
 use crate::exit::Failure;
@@ -20,6 +23,8 @@ pub struct DemoOptions {
     pub concurrency: usize,
     /// End after the table.
     pub exit: bool,
+    /// Show this scenario alone, and end with it.
+    pub show: Option<Show>,
 }
 
 /// Runs the demo. Returns when told to by `interrupted`, or after the table with `exit`.
@@ -49,8 +54,11 @@ async fn play(options: &DemoOptions, out: Output, slot: &mut Option<Cluster>) ->
     introduce(cluster, out);
     let api = cluster.api()?;
 
+    if let Some(show) = options.show {
+        return show::play(show, cluster, &api, out).await;
+    }
     out.line("\nOne payment, as scenario replacing-webhooks.demo.v1:");
-    let applied = scenario::apply(&api).await?;
+    let applied = scenario::apply(&api, &scenario::bundle()).await?;
     let key = scenario::agent_key(&api, &applied.service_account_id).await?;
     let agent_api = crate::client::Api::new(&cluster.base_urls(), &key)?;
     let agent = Agent::start(agent_api, scenario::AGENT);

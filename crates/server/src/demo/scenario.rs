@@ -11,10 +11,11 @@ use std::time::Duration;
 pub(super) const AGENT: &str = "payment-service-demo";
 /// Type of every payment intent.
 pub(super) const INTENT_TYPE: &str = "intent.payment.process.v1";
-/// Longest wait for the scenario's end; its step has a deadline of its own.
+/// Longest wait for a scenario's end; its steps have deadlines of their own.
 const SCENARIO_PATIENCE: Duration = Duration::from_secs(130);
 
-fn bundle() -> Value {
+/// The payment scenario.
+pub(super) fn bundle() -> Value {
     json!({
         "scenario_id": "replacing-webhooks.demo.v1",
         "title": "Payment without webhooks",
@@ -54,13 +55,13 @@ pub(super) struct Applied {
 }
 
 /// Applies the scenario.
-pub(super) async fn apply(api: &Api) -> anyhow::Result<Applied> {
+pub(super) async fn apply(api: &Api, bundle: &Value) -> anyhow::Result<Applied> {
     let key = format!("demo-scenario-{}", uuid::Uuid::new_v4());
     let answer = api
         .call(
             Method::POST,
             "/v1/scenarios/apply",
-            Some(&bundle()),
+            Some(bundle),
             Some(&key),
             Duration::from_secs(20),
         )

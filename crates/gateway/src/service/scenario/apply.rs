@@ -2,8 +2,7 @@
 
 use baton_protocol::address::{AGENT_CORE, Address};
 use baton_protocol::proto::internal::{
-    AgentRef, CompiledScenario, CompiledStep, FindAgent, StartScenario, Status, command, query, query_reply,
-    reply,
+    AgentRef, FindAgent, StartScenario, Status, command, query, query_reply, reply,
 };
 use baton_protocol::{ErrorCode, Route, ServiceError};
 use tracing::field::display;
@@ -11,7 +10,7 @@ use tracing::field::display;
 use super::super::accounts::NewAccount;
 use super::super::idempotency::{claim, record_slot};
 use super::super::{Caller, Failure, Service, unexpected};
-use super::plan::{Plan, Target, plan};
+use super::plan::{Plan, plan};
 use super::{Bundle, BundleAgent};
 
 /// A started (or found) scenario.
@@ -182,47 +181,6 @@ impl Service {
             agents: Vec::new(),
             warnings: Vec::new(),
             replayed: reply.replayed,
-        })
-    }
-
-    async fn compile(
-        &self,
-        caller: &Caller,
-        bundle: &Bundle,
-        plan: &Plan,
-        agents: &[StartedAgent],
-    ) -> Result<CompiledScenario, ServiceError> {
-        let mut steps = Vec::with_capacity(plan.steps.len());
-        for (step, planned) in bundle.steps.iter().zip(&plan.steps) {
-            let (agent, display_name) = match &planned.target {
-                Target::Agent(index) => {
-                    let found = &agents[*index];
-                    (Some(found.agent.clone()), found.display_name.clone())
-                }
-                Target::Address(text) => (Some(self.resolve_address(caller, text).await?), text.clone()),
-                Target::Noop => (None, String::new()),
-            };
-            steps.push(CompiledStep {
-                step_id: step.step_id.clone(),
-                tool_id: step.tool_id.clone().unwrap_or_default(),
-                internal_noop: agent.is_none(),
-                agent,
-                display_name,
-                step_deadline_seconds: step.step_deadline_seconds,
-                max_retries: step.max_retries,
-                retry_delay_seconds: step.retry_delay_seconds,
-                on_success: planned.on_success,
-                on_failure: planned.on_failure,
-                input: step.input.clone(),
-                internal: None,
-                approval: None,
-            });
-        }
-        Ok(CompiledScenario {
-            scenario_id: bundle.scenario_id.clone(),
-            compile_id: self.random_uuid().to_string(),
-            steps,
-            entry: plan.entry,
         })
     }
 }

@@ -1,9 +1,15 @@
 //! Scenario bundles: check, compile, provision, start.
 
 mod apply;
+mod compile;
+mod edges;
+mod kinds;
 mod plan;
+#[cfg(test)]
+mod tests;
 
 use super::submit::Submit;
+use baton_protocol::proto::internal::{HumanTask, Notification, Reminders};
 
 pub(crate) use apply::{ScenarioApplied, StartedAgent};
 
@@ -35,6 +41,9 @@ pub(crate) struct BundleAgent {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct BundleHuman {
     pub role: Option<String>,
+    /// An address, an e-mail address, or whatever the bundle calls the person by.
+    pub contact: Option<String>,
+    pub display_name: Option<String>,
 }
 
 /// One entry of `workflow.steps`.
@@ -45,7 +54,7 @@ pub(crate) struct Step {
     pub runtime_type: Option<String>,
     pub assigned_to: Option<String>,
     pub requires_approval: bool,
-    pub has_human_task: bool,
+    pub human_task: Option<HumanTask>,
     /// 0 = none.
     pub step_deadline_seconds: u32,
     pub max_retries: u32,
@@ -54,8 +63,39 @@ pub(crate) struct Step {
     pub input: bytes::Bytes,
     pub on_success: Option<String>,
     pub on_failure: Option<String>,
-    /// Reminder or escalation settings are present.
-    pub has_reminders: bool,
+    pub reminders: Option<Reminders>,
+    pub config: StepConfig,
+}
+
+/// Settings of an internal step: `runtime_config`, `config` or `input`, whichever names them first.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct StepConfig {
+    pub seconds: Option<u32>,
+    pub escalate_to: Option<String>,
+    pub notification: Notification,
+}
+
+impl StepConfig {
+    /// Takes from `other` what is not set yet.
+    pub(crate) fn fill(&mut self, other: Self) {
+        let own = &mut self.notification;
+        let Notification {
+            channels,
+            subject,
+            body,
+        } = other.notification;
+        self.seconds = self.seconds.or(other.seconds);
+        self.escalate_to = self.escalate_to.take().or(other.escalate_to);
+        if own.channels.is_empty() {
+            own.channels = channels;
+        }
+        if own.subject.is_empty() {
+            own.subject = subject;
+        }
+        if own.body.is_empty() {
+            own.body = body;
+        }
+    }
 }
 
 /// What a check found.
@@ -66,7 +106,7 @@ pub(crate) struct Findings {
 }
 
 impl Bundle {
-    /// Checks references, limits and what this version can run.
+    /// Checks references, limits and where the steps lead.
     pub(crate) fn check(&self) -> Findings {
         plan::plan(self).1
     }
