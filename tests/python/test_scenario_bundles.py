@@ -265,6 +265,9 @@ def test_a_delay_outlives_its_leader():
         leader = leader_of(cluster, run.id)
         killed = cluster.kill_node(leader)
         survivor = client(cluster.urls[leader % 3], cluster.key)
+        # The published client ends when its node does; its supervisor starts it on another one.
+        agent.kill()
+        ws.agent(run.addresses["worker"], url=cluster.urls[leader % 3])
 
         def ended() -> bool:
             try:
@@ -273,8 +276,6 @@ def test_a_delay_outlives_its_leader():
                 # No leader yet.
                 return False
 
-        if not agent.running():
-            agent.start()
         until("the end", ended, 30)
         events = survivor.list_intent_events(run.id)["events"]
         check_events(events)
