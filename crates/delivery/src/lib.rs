@@ -1,4 +1,4 @@
-//! Executes what the state machine decides: timers, cross-group messages and deliveries to listeners.
+//! Executes what the state machine decides: timers, cross-group messages, deliveries to listeners and by HTTP push.
 //!
 //! # Invariants
 //! - Only a group's leader acts on the outside; whatever it does returns as a command. Everything kept here is soft
@@ -7,9 +7,11 @@
 //! - An attempt is consumed only when a delivery was written to a listener and not picked up in time.
 //! - A listening node hands out nothing once its lease from the leader has lapsed.
 //! - A delivery is with one worker at a time, and with workers or listeners, not both.
-//! - Every queue has a bound named in [`settings`].
+//! - A delivery is posted only to an address that was judged when it was dialled, within bounds of time and bytes; an
+//!   endpoint takes its share of the posts and no more.
+//! - Every queue has a bound named in [`settings`] or [`push::settings`].
 //!
-//! Must not depend on openraft, storage, HTTP or the gateway.
+//! Must not depend on openraft, storage or the gateway. Only [`push`] knows HTTP.
 
 mod backoff;
 mod dispatch;
@@ -20,6 +22,7 @@ pub mod metrics;
 mod outbox;
 pub mod ports;
 mod pulse;
+pub mod push;
 mod service;
 pub mod settings;
 mod work;
@@ -28,6 +31,7 @@ pub use baton_state_machine::DeliveryRows;
 pub use dispatch::Dispatcher;
 pub use hub::AgentHub;
 pub use ports::{AppliedFeed, AppliedNotice, LedGroup, Network};
+pub use push::{Push, PushBody, PushClient, PushDirectory, PushSettings};
 pub use service::GroupService;
 pub use settings::DeliverySettings;
 pub use work::{WorkHub, Worker};

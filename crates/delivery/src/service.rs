@@ -2,6 +2,7 @@
 
 use crate::dispatch::{Dispatcher, GroupDispatch};
 use crate::ports::{AppliedFeed, AppliedNotice, LedGroup, Network};
+use crate::push::{Push, PushGroup};
 use crate::settings::DeliverySettings;
 use crate::work::WorkGroup;
 use crate::{outbox, pulse};
@@ -17,6 +18,7 @@ pub struct GroupService {
     network: Arc<dyn Network>,
     settings: DeliverySettings,
     dispatcher: Arc<Dispatcher>,
+    push: Option<Arc<Push>>,
 }
 
 impl std::fmt::Debug for GroupService {
@@ -42,6 +44,16 @@ impl GroupService {
             network,
             settings,
             dispatcher,
+            push: None,
+        }
+    }
+
+    /// Deliveries of push agents are posted, too.
+    #[must_use]
+    pub fn with_push(self, push: Arc<Push>) -> Self {
+        Self {
+            push: Some(push),
+            ..self
         }
     }
 
@@ -52,7 +64,8 @@ impl GroupService {
         // Subscribed before any table is read: nothing can fall in between.
         let feed = led.applied();
         let wake = Wake::default();
-        let dispatch = GroupDispatch::new(Arc::clone(&self.led), self.settings);
+        let directory = self.push.as_ref().map(|push| Arc::clone(&push.directory));
+        let dispatch = GroupDispatch::new(Arc::clone(&self.led), self.settings, directory);
         // Streams end even if this future is dropped halfway.
         let _streams = dispatch.stop.clone().drop_guard();
         let workers = WorkGroup::start(&dispatch, self.settings);
@@ -66,11 +79,25 @@ impl GroupService {
             () = Box::pin(pulse::run(led, &wake.timer)) => {}
             () = Box::pin(outbox::run(led, self.network.as_ref(), &wake.outbox)) => {}
             () = Box::pin(dispatch.keep_time()) => {}
+            () = Box::pin(self.push(&dispatch)) => {}
         }
         drop(registration);
         dispatch.close().await;
         workers.close().await;
         debug!(group_id, term, "delivery ends");
+    }
+}
+
+impl GroupService {
+    /// Returns only when there is nothing to follow any more.
+    async fn push(&self, dispatch: &Arc<GroupDispatch>) {
+        let Some(push) = &self.push else {
+            return std::future::pending().await;
+        };
+        let (led, network) = (Arc::clone(&self.led), Arc::clone(&self.network));
+        PushGroup::new(Arc::clone(push), led, network, Arc::clone(dispatch))
+            .run()
+            .await;
     }
 }
 

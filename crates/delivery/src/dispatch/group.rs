@@ -5,6 +5,7 @@ use super::ledger::{Delivery, Expiry};
 use crate::frames::encode_down;
 use crate::metrics;
 use crate::ports::LedGroup;
+use crate::push::PushDirectory;
 use crate::settings::{DeliverySettings, EXPIRIES_IN_FLIGHT_MAX, PAYLOAD_BYTES_MAX};
 use baton_protocol::limits::MAILBOX_PAGE_MAX;
 use baton_protocol::proto::internal::{
@@ -35,6 +36,8 @@ const EXPIRY_RETRY: Duration = Duration::from_millis(500);
 pub(crate) struct GroupDispatch {
     pub(super) led: Arc<dyn LedGroup>,
     settings: DeliverySettings,
+    /// Agents whose attempts are posts, whoever listens beside.
+    pushed: Option<Arc<PushDirectory>>,
     /// The tables are read under this lock. An entry is announced after the tables show it and its effects need the
     /// lock too, so whatever a read puts on the board is withdrawn by an effect that comes later.
     board: Mutex<Board>,
@@ -46,10 +49,15 @@ pub(crate) struct GroupDispatch {
 
 impl GroupDispatch {
     /// Must be called inside the runtime on which deliveries shall run.
-    pub(crate) fn new(led: Arc<dyn LedGroup>, settings: DeliverySettings) -> Arc<Self> {
+    pub(crate) fn new(
+        led: Arc<dyn LedGroup>,
+        settings: DeliverySettings,
+        pushed: Option<Arc<PushDirectory>>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             led,
             settings,
+            pushed,
             board: Mutex::new(Board::new(settings)),
             timer_wake: Notify::new(),
             stop: CancellationToken::new(),
@@ -148,6 +156,16 @@ impl GroupDispatch {
     }
 
     async fn expire(&self, expiry: Expiry) {
+        if self
+            .pushed
+            .as_ref()
+            .is_some_and(|pushed| pushed.covers(&expiry.agent))
+        {
+            let mut board = self.lock();
+            board.ledger.withdraw(&expiry.agent, expiry.cursor);
+            board.forget_idle(&expiry.agent);
+            return;
+        }
         let span = debug_span!(
             "attempt.expire",
             group_id = self.led.group_id().0,

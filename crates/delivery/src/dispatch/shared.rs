@@ -31,6 +31,11 @@ impl GroupDispatch {
         self.lock().claims.release(agent, cursor)
     }
 
+    /// Whether a worker holds this delivery, so that it is not pushed; remembers that it was passed over.
+    pub(crate) fn pass_over(&self, agent: &str, cursor: u64) -> bool {
+        self.lock().claims.pass_over(agent, cursor)
+    }
+
     /// Whether any worker of the agent has credit.
     pub(crate) fn set_credit(&self, agent: &Arc<str>, credit: bool) {
         let mut board = self.lock();

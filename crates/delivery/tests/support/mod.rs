@@ -2,10 +2,14 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub(crate) mod hook;
+pub(crate) mod push;
 pub(crate) mod work;
 
 use async_trait::async_trait;
-use baton_delivery::{AgentHub, AppliedFeed, DeliverySettings, Dispatcher, GroupService, LedGroup, Network};
+use baton_delivery::{
+    AgentHub, AppliedFeed, DeliverySettings, Dispatcher, GroupService, LedGroup, Network, Push,
+};
 use baton_protocol::proto::internal::{
     Actor, AgentRef, Batch, Command, Event, GetIntent, Intent, KeyKind, ListEvents, OutboxMessage, Payload,
     Query, QueryReply, Reply, ResolveIntent, Status, SubmitIntent, command, query, query_reply, reply,
@@ -85,6 +89,11 @@ impl Group {
 
     pub(crate) fn query(&self, query: &Query) -> QueryReply {
         baton_state_machine::query(&*self.tables.lock().unwrap(), query).unwrap()
+    }
+
+    /// What was committed, in order.
+    pub(crate) fn bodies(&self) -> Vec<command::Body> {
+        self.bodies.lock().unwrap().clone()
     }
 
     /// Commands that this body's predicate matches.
@@ -311,6 +320,8 @@ pub(crate) struct World {
     pub(crate) wires: Arc<Wires>,
     pub(crate) hub: Arc<AgentHub>,
     pub(crate) leader: Option<(Arc<Leader>, JoinHandle<()>)>,
+    pub(crate) settings: DeliverySettings,
+    pub(crate) push: Option<Arc<Push>>,
     terms: u64,
 }
 
@@ -347,6 +358,8 @@ impl World {
             wires,
             hub,
             leader: None,
+            settings: DeliverySettings::default(),
+            push: None,
             terms: 0,
         }
     }
@@ -363,9 +376,13 @@ impl World {
         let service = GroupService::new(
             leader.clone(),
             self.wires.clone(),
-            DeliverySettings::default(),
+            self.settings,
             Arc::clone(&self.dispatcher),
         );
+        let service = match &self.push {
+            Some(push) => service.with_push(Arc::clone(push)),
+            None => service,
+        };
         let running = tokio::spawn(service.run(CancellationToken::new()));
         self.leader = Some((leader, running));
     }

@@ -1,0 +1,321 @@
+//! The one task that pushes the deliveries of a led group.
+
+use super::Push;
+use super::agent::{AgentRun, Next};
+use super::breaker::Advice;
+use super::directory::{Changed, Endpoint};
+use super::post::{Attempt, Health};
+use crate::dispatch::GroupDispatch;
+use crate::metrics;
+use crate::ports::{AppliedFeed, AppliedNotice, LedGroup, Network};
+use baton_protocol::DeliveryId;
+use baton_state_machine::Effect;
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, warn};
+
+/// Pause after which an agent is looked at again whose tables could not be read, or while the meta group is out of
+/// touch.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+type Slot = Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>;
+
+/// An attempt that is over.
+struct Posted {
+    agent: Arc<str>,
+    id: DeliveryId,
+    health: Health,
+}
+
+/// Push of one led group, for one term.
+pub(crate) struct PushGroup {
+    push: Arc<Push>,
+    led: Arc<dyn LedGroup>,
+    network: Arc<dyn Network>,
+    dispatch: Arc<GroupDispatch>,
+    feed: Box<dyn AppliedFeed>,
+    changes: Receiver<Changed>,
+    agents: HashMap<Arc<str>, AgentRun>,
+    /// Whose turn it is; each posts one delivery and goes to the back.
+    ready: VecDeque<Arc<str>>,
+    /// When to look at an agent again.
+    wakes: BTreeSet<(Instant, Arc<str>)>,
+    /// Ended with this object: without the leadership a post cannot say what it came to.
+    posts: JoinSet<Posted>,
+    slot: Option<Slot>,
+}
+
+impl PushGroup {
+    /// Before anything is read from the tables, so that no change falls in between.
+    pub(crate) fn new(
+        push: Arc<Push>,
+        led: Arc<dyn LedGroup>,
+        network: Arc<dyn Network>,
+        dispatch: Arc<GroupDispatch>,
+    ) -> Self {
+        Self {
+            feed: led.applied(),
+            changes: push.directory.changes(),
+            push,
+            led,
+            network,
+            dispatch,
+            agents: HashMap::new(),
+            ready: VecDeque::new(),
+            wakes: BTreeSet::new(),
+            posts: JoinSet::new(),
+            slot: None,
+        }
+    }
+
+    /// Runs until the feed of applied entries is closed.
+    pub(crate) async fn run(mut self) {
+        self.look_at_all();
+        loop {
+            let wake = self.wakes.first().map(|(at, _)| *at);
+            if self.ready.is_empty() {
+                self.slot = None;
+            } else if self.slot.is_none() {
+                self.slot = Some(Box::pin(Arc::clone(&self.push.slots).acquire_owned()));
+            }
+            tokio::select! {
+                notice = self.feed.next() => if !self.on_notice(&notice) { return },
+                change = self.changes.recv() => match change {
+                    Ok(Changed::Agent(key)) => self.look_at(&key),
+                    Ok(Changed::Anything) | Err(RecvError::Lagged(_)) => self.look_at_all(),
+                    Err(RecvError::Closed) => return,
+                },
+                Some(posted) = self.posts.join_next() => match posted {
+                    Ok(posted) => self.on_posted(posted),
+                    Err(error) => warn!(group_id = self.led.group_id().0, %error, "a push ended without an outcome"),
+                },
+                Some(slot) = acquired(&mut self.slot) => {
+                    self.slot = None;
+                    self.turn(slot);
+                }
+                () = at(wake) => self.wake(),
+            }
+        }
+    }
+
+    fn on_notice(&mut self, notice: &AppliedNotice) -> bool {
+        match notice {
+            AppliedNotice::Entry(applied) => {
+                for effect in &applied.effects {
+                    match effect {
+                        Effect::Deliver { agent_key, .. } => self.note(agent_key, AgentRun::has_more),
+                        Effect::Replay { agent_key } => self.note(agent_key, AgentRun::has_replays),
+                        Effect::Withdraw { .. }
+                        | Effect::Send { .. }
+                        | Effect::Timer { .. }
+                        | Effect::Endpoint { .. }
+                        | Effect::Meta { .. } => {}
+                    }
+                }
+            }
+            AppliedNotice::Lagged => {
+                let keys: Vec<_> = self.agents.keys().cloned().collect();
+                for key in keys {
+                    self.note(&key, |run| {
+                        run.has_more();
+                        run.has_replays();
+                    });
+                }
+            }
+            AppliedNotice::Closed => return false,
+        }
+        true
+    }
+
+    fn note(&mut self, key: &str, what: impl FnOnce(&mut AgentRun)) {
+        let Some((key, run)) = self
+            .agents
+            .get_key_value(key)
+            .map(|(k, _)| Arc::clone(k))
+            .and_then(|key| {
+                let run = self.agents.get_mut(&key)?;
+                Some((key, run))
+            })
+        else {
+            return;
+        };
+        what(run);
+        self.queue(&key);
+    }
+
+    /// Gives an agent a turn, unless it waits for one.
+    fn queue(&mut self, key: &Arc<str>) {
+        if let Some(run) = self.agents.get_mut(key)
+            && !run.queued
+        {
+            run.queued = true;
+            self.ready.push_back(Arc::clone(key));
+        }
+    }
+
+    fn look_at_all(&mut self) {
+        let found: HashMap<_, _> = self
+            .push
+            .directory
+            .of_group(self.led.group_id())
+            .into_iter()
+            .collect();
+        self.agents.retain(|key, _| found.contains_key(key));
+        for (key, endpoint) in found {
+            self.take(&key, endpoint);
+        }
+    }
+
+    fn look_at(&mut self, key: &Arc<str>) {
+        if !self.push.directory.is_in(key, self.led.group_id()) {
+            return;
+        }
+        match self.push.directory.endpoint(key) {
+            Some(endpoint) => self.take(key, endpoint),
+            // What waits is left to whoever listens.
+            None => drop(self.agents.remove(key)),
+        }
+    }
+
+    fn take(&mut self, key: &Arc<str>, endpoint: Arc<Endpoint>) {
+        match self.agents.get_mut(key) {
+            Some(run) if run.endpoint.url_text == endpoint.url_text => run.endpoint = endpoint,
+            Some(_) | None => {
+                let before = self.agents.remove(key);
+                let mut run = AgentRun::new(endpoint, &self.push.settings);
+                // An agent in the queue stays there once.
+                run.queued = before.as_ref().is_some_and(|b| b.queued);
+                run.in_flight = before.map_or(0, |b| b.in_flight);
+                self.agents.insert(Arc::clone(key), run);
+                self.queue(key);
+            }
+        }
+    }
+
+    fn wake(&mut self) {
+        let now = Instant::now();
+        while self.wakes.first().is_some_and(|(at, _)| *at <= now) {
+            if let Some((_, key)) = self.wakes.pop_first() {
+                self.queue(&key);
+            }
+        }
+    }
+
+    /// One post of the agent whose turn it is.
+    fn turn(&mut self, slot: OwnedSemaphorePermit) {
+        let fresh = self.push.directory.is_fresh();
+        while let Some(key) = self.ready.pop_front() {
+            let now = Instant::now();
+            let Some(run) = self.agents.get_mut(&key) else {
+                continue;
+            };
+            run.queued = false;
+            if !fresh {
+                self.wakes.insert((now + LOOK_AGAIN, key));
+                continue;
+            }
+            // Queued again when a post is over.
+            if run.in_flight >= self.push.settings.endpoint_concurrency {
+                continue;
+            }
+            match run.breaker.advice(now) {
+                Advice::Go => {}
+                Advice::Probing => continue,
+                Advice::Wait(until) => {
+                    self.wakes.insert((until, key));
+                    continue;
+                }
+            }
+            match run.next(self.led.as_ref(), &self.dispatch, &key) {
+                Ok(Next::Post(job)) => {
+                    run.in_flight += 1;
+                    run.breaker.started();
+                    let attempt = Attempt {
+                        push: Arc::clone(&self.push),
+                        led: Arc::clone(&self.led),
+                        network: Arc::clone(&self.network),
+                        endpoint: Arc::clone(&run.endpoint),
+                        job: *job,
+                    };
+                    let (agent, id) = (Arc::clone(&key), attempt.job.id);
+                    self.posts.spawn(async move {
+                        let health = attempt.run(slot).await;
+                        Posted { agent, id, health }
+                    });
+                    self.queue_if_more(&key);
+                    return;
+                }
+                Ok(Next::Again) => self.queue(&key),
+                Ok(Next::Nothing) => self.queue_if_more(&key),
+                Err(error) => {
+                    warn!(group_id = self.led.group_id().0, agent = %key, %error, "cannot read what to push");
+                    self.wakes.insert((now + LOOK_AGAIN, key));
+                }
+            }
+        }
+    }
+
+    fn queue_if_more(&mut self, key: &Arc<str>) {
+        let now_ms = self.led.now_ms();
+        let Some(run) = self.agents.get(key) else {
+            return;
+        };
+        if run.wants(now_ms) {
+            self.queue(key);
+        } else if let Some(due_ms) = run.replay_due_ms() {
+            let at = Instant::now() + Duration::from_millis(due_ms.saturating_sub(now_ms));
+            self.wakes.insert((at, Arc::clone(key)));
+        }
+    }
+
+    fn on_posted(&mut self, posted: Posted) {
+        let Some(run) = self.agents.get_mut(&posted.agent) else {
+            return;
+        };
+        run.in_flight = run.in_flight.saturating_sub(1);
+        if posted.id.replay > 0 {
+            run.replay_over(posted.id);
+        }
+        match posted.health {
+            Health::Good => run.breaker.succeeded(),
+            Health::Bad { retry_after } => run.breaker.failed(Instant::now(), retry_after),
+            Health::Unknown => run.breaker.forgotten(),
+        }
+        debug!(agent = %posted.agent, health = ?posted.health, "push is over");
+        let held = self
+            .agents
+            .values()
+            .filter(|run| run.breaker.is_holding())
+            .count();
+        metrics::endpoints_held(self.led.group_id(), held);
+        self.queue_if_more(&posted.agent);
+    }
+}
+
+impl Drop for PushGroup {
+    fn drop(&mut self) {
+        metrics::endpoints_held(self.led.group_id(), 0);
+    }
+}
+
+/// `None` at once when no slot is asked for.
+async fn acquired(slot: &mut Option<Slot>) -> Option<OwnedSemaphorePermit> {
+    match slot {
+        Some(slot) => slot.await.ok(),
+        None => None,
+    }
+}
+
+async fn at(wake: Option<Instant>) {
+    match wake {
+        Some(wake) => sleep_until(wake).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,249 @@
+//! One attempt: the post, and the command that says what it came to.
+
+use super::Push;
+use super::client::Outcome;
+use super::directory::Endpoint;
+use super::ladder::delay_ms;
+use crate::backoff::Backoff;
+use crate::metrics;
+use crate::ports::{LedGroup, Network};
+use baton_protocol::proto::internal::{
+    AcknowledgeAttempt, DisableCallback, FailAttempt, Intent, Payload, PushReport, RecordReplay, command,
+    reply,
+};
+use baton_protocol::{DeliveryId, FeedItem, IntentId, Route, trace};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
+use hyper::{HeaderMap, StatusCode};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::OwnedSemaphorePermit;
+use tracing::{Instrument, debug, debug_span, warn};
+
+/// First and longest pause before the log is told again.
+const REPORT_RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// What receivers see as the sender.
+const AGENT: &str = concat!("baton/", env!("CARGO_PKG_VERSION"));
+
+/// One delivery to post.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) id: DeliveryId,
+    /// Fence of an intent's own delivery.
+    pub(super) cursor: u64,
+    pub(super) intent: Intent,
+    pub(super) payload: Option<Payload>,
+    /// 1 for the first.
+    pub(super) attempt: u32,
+}
+
+/// What an attempt says about its endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Health {
+    Good,
+    Bad {
+        retry_after: Option<Duration>,
+    },
+    /// Nothing was posted.
+    Unknown,
+}
+
+/// One attempt under way.
+pub(super) struct Attempt {
+    pub(super) push: Arc<Push>,
+    pub(super) led: Arc<dyn LedGroup>,
+    pub(super) network: Arc<dyn Network>,
+    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) job: Job,
+}
+
+impl Attempt {
+    /// Posts, lets go of `slot`, and returns when the log knows.
+    pub(super) async fn run(self, slot: OwnedSemaphorePermit) -> Health {
+        let span = debug_span!(
+            "attempt.push",
+            group_id = self.led.group_id().0,
+            intent_id = %self.job.id.intent_id,
+            agent = self.endpoint.agent.address,
+            attempt = self.job.attempt
+        );
+        trace::caused_by(&span, [self.job.intent.trace_parent.as_str()]);
+        self.post_and_report(slot).instrument(span).await
+    }
+
+    async fn post_and_report(self, slot: OwnedSemaphorePermit) -> Health {
+        if !self.led.is_leader() {
+            return Health::Unknown;
+        }
+        let begun = Instant::now();
+        let outcome = {
+            let _in_flight = metrics::push_begins();
+            let (headers, body) = self.message();
+            self.push.client.post(&self.endpoint.url, headers, body).await
+        };
+        drop(slot);
+        metrics::pushed(label(&outcome), begun.elapsed());
+        debug!(?outcome, "delivery was posted");
+        if self.report(&outcome).await
+            && matches!(&outcome, Outcome::Answered { status, .. } if *status == StatusCode::GONE.as_u16())
+        {
+            self.disable().await;
+        }
+        match outcome {
+            Outcome::Answered { status, .. } if is_success(status) => Health::Good,
+            Outcome::Answered { retry_after, .. } => Health::Bad { retry_after },
+            Outcome::Failed(_) => Health::Bad { retry_after: None },
+        }
+    }
+
+    fn message(&self) -> (HeaderMap, bytes::Bytes) {
+        let job = &self.job;
+        let item = FeedItem {
+            cursor: job.cursor,
+            intent: job.intent.clone(),
+            payload: job.payload.clone(),
+            attempt: job.attempt,
+        };
+        let id = job.id.to_string();
+        let body = self.push.body.render(&item, &id, job.id.replay > 0);
+        let now_ms = self.led.now_ms();
+        let signed_at = (now_ms / 1_000).to_string();
+        let signed = self.endpoint.keys.sign(&id, now_ms, &body);
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+        let mut put = |name: &'static str, value: &str| {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        };
+        put("x-axme-delivery-id", &id);
+        put("x-axme-timestamp", &signed_at);
+        put("webhook-id", &id);
+        put("webhook-timestamp", &signed_at);
+        if let Some(signed) = signed {
+            put("x-axme-signature", &signed.axme);
+            put("webhook-signature", &signed.standard);
+        }
+        if !job.intent.trace_parent.is_empty() {
+            put("traceparent", &job.intent.trace_parent);
+        }
+        (headers, body)
+    }
+
+    /// Tells the log, however long that takes, as long as this node leads. Whether it knows.
+    async fn report(&self, outcome: &Outcome) -> bool {
+        let body = self.command(outcome);
+        let mut backoff = Backoff::new(REPORT_RETRY.0, REPORT_RETRY.1);
+        while self.led.is_leader() {
+            match self.led.propose(body.clone()).await.map(|reply| reply.outcome) {
+                Ok(Some(reply::Outcome::Rejected(rejection))) => {
+                    debug!(rejection.message, "the delivery is another one by now");
+                    return true;
+                }
+                Ok(_) => return true,
+                Err(error) => debug!(%error, "the log cannot be told what a push came to"),
+            }
+            tokio::time::sleep(backoff.step()).await;
+        }
+        false
+    }
+
+    fn command(&self, outcome: &Outcome) -> command::Body {
+        let job = &self.job;
+        let (status, error, retry_after) = match outcome {
+            Outcome::Answered { status, retry_after } if is_success(*status) => {
+                (*status, String::new(), *retry_after)
+            }
+            Outcome::Answered { status, retry_after } => {
+                (*status, format!("the endpoint answered {status}"), *retry_after)
+            }
+            Outcome::Failed(failure) => (0, failure.text(), None),
+        };
+        let schedule_ms = &self.push.settings.retry_schedule_ms;
+        let push = Some(PushReport {
+            agent: Some(self.endpoint.agent.clone()),
+            service_account_id: self.endpoint.service_account_id.clone(),
+            url: self.endpoint.url_text.clone(),
+            status: u32::from(status),
+            error,
+            delay_ms: delay_ms(schedule_ms, job.id.intent_id, job.attempt, retry_after),
+        });
+        let taken = is_success(status);
+        let intent_id = job.id.intent_id.to_bytes();
+        let cursor = job.cursor;
+        if job.id.replay > 0 {
+            command::Body::RecordReplay(RecordReplay {
+                delivery: Some(job.id.to_key()),
+                attempt: job.attempt,
+                delivered: taken,
+                push,
+            })
+        } else if taken {
+            command::Body::AcknowledgeAttempt(AcknowledgeAttempt {
+                intent_id,
+                cursor,
+                push,
+            })
+        } else {
+            command::Body::FailAttempt(FailAttempt {
+                intent_id,
+                cursor,
+                push,
+            })
+        }
+    }
+
+    /// The endpoint is gone for good: its account says so, and nothing is posted any more.
+    async fn disable(&self) {
+        let body = command::Body::DisableCallback(DisableCallback {
+            service_account_id: self.endpoint.service_account_id.clone(),
+            callback_url: self.endpoint.url_text.clone(),
+            reason: "the endpoint answered 410 Gone".into(),
+        });
+        // The next 410 tries again.
+        if let Err(error) = self.network.propose(Route::Meta, body).await {
+            warn!(%error, agent = self.endpoint.agent.address, "an endpoint that is gone could not be disabled");
+        }
+    }
+}
+
+fn is_success(status: u16) -> bool {
+    (200..300).contains(&status)
+}
+
+fn label(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Answered {
+            status: 200..=299, ..
+        } => "delivered",
+        Outcome::Answered {
+            status: 300..=399, ..
+        } => "redirect",
+        Outcome::Answered { status: 429, .. } => "throttled",
+        Outcome::Answered {
+            status: 400..=499, ..
+        } => "refused",
+        Outcome::Answered { .. } => "server_error",
+        Outcome::Failed(failure) => failure.label(),
+    }
+}
+
+/// Every label of an attempt's outcome.
+pub(crate) const OUTCOMES: [&str; 11] = [
+    "delivered",
+    "redirect",
+    "throttled",
+    "refused",
+    "server_error",
+    "blocked",
+    "resolve",
+    "connect",
+    "tls",
+    "timeout",
+    "broken",
+];
+
+/// The id of a header, for a job.
+pub(super) fn intent_id(intent: &Intent) -> Option<IntentId> {
+    IntentId::from_slice(&intent.intent_id)
+}
