@@ -17,9 +17,11 @@ use support::{agent, id_of};
 use tokio::time::timeout;
 
 fn failures(pushing: &Pushing) -> Vec<FailAttempt> {
-    let failed = |body| match body {
-        command::Body::FailAttempt(failed) => Some(failed),
-        _ => None,
+    let failed = |body| {
+        let command::Body::FailAttempt(failed) = body else {
+            return None;
+        };
+        Some(failed)
     };
     pushing.group().bodies().into_iter().filter_map(failed).collect()
 }
@@ -256,11 +258,11 @@ async fn retry_after_and_gone_are_heard() {
     }
     pushing.submit("gone", 1);
     let disabled = || {
-        let is_disable = |body: &command::Body| match body {
-            command::Body::DisableCallback(c) => {
-                c.service_account_id == "sa_gone" && c.callback_url == gone.url()
-            }
-            _ => false,
+        let is_disable = |body: &command::Body| {
+            let command::Body::DisableCallback(c) = body else {
+                return false;
+            };
+            c.service_account_id == "sa_gone" && c.callback_url == gone.url()
         };
         pushing.group().committed(is_disable) > 0
     };

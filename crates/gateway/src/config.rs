@@ -54,6 +54,8 @@ pub struct GatewayConfig {
     pub stream_patience_ms: u64,
     /// Mirror `intent_id`, `status`, `lifecycle_status`, `payload` and `result` at the root of `GET /v1/intents/{id}`.
     pub root_mirrors: bool,
+    /// Accept callback URLs that begin with `http://`.
+    pub push_allow_http: bool,
     /// Refuse recipients that are not registered.
     pub strict_addresses: bool,
     /// Recipient for intents of a type that name none.
@@ -86,6 +88,7 @@ impl Default for GatewayConfig {
             stream_ping_ms: 8_000,
             stream_patience_ms: 5_000,
             root_mirrors: true,
+            push_allow_http: false,
             strict_addresses: false,
             default_routes: BTreeMap::new(),
         }

@@ -28,5 +28,6 @@ pub fn route_patterns() -> Vec<&'static str> {
 }
 
 pub use config::{GatewayConfig, TlsFiles};
+pub use http::push_body;
 pub use ports::Ports;
 pub use server::{serve, serve_probes};

@@ -64,13 +64,14 @@ struct MetaPort(Arc<Meta>);
 impl MetaTables for MetaPort {
     fn query(&self, query: &Query) -> Result<QueryReply, ServiceError> {
         let agents = self.0.agents.lock().unwrap();
-        let found: Vec<_> = match query.body.as_ref().unwrap() {
-            query::Body::FindPushAgent(q) => agents.get(&q.address).into_iter().cloned().collect(),
-            query::Body::ListPushAgents(q) => {
-                let behind = agents.values().filter(|a| a.address > q.after_address);
-                behind.take(q.limit as usize).cloned().collect()
-            }
-            other => panic!("{other:?}"),
+        let body = query.body.as_ref().unwrap();
+        let found: Vec<_> = if let query::Body::FindPushAgent(q) = body {
+            agents.get(&q.address).into_iter().cloned().collect()
+        } else if let query::Body::ListPushAgents(q) = body {
+            let behind = agents.values().filter(|a| a.address > q.after_address);
+            behind.take(q.limit as usize).cloned().collect()
+        } else {
+            panic!("{body:?}")
         };
         Ok(QueryReply {
             outcome: Some(query_reply::Outcome::PushAgents(PushAgentPage { agents: found })),
@@ -100,7 +101,9 @@ impl PushBody for Body {
 }
 
 /// Names that mean what a test says.
-pub(crate) struct Names(pub(crate) Box<dyn Fn(&str, u16) -> Vec<SocketAddr> + Send + Sync>);
+pub(crate) struct Names(pub(crate) Box<Meaning>);
+
+type Meaning = dyn Fn(&str, u16) -> Vec<SocketAddr> + Send + Sync;
 
 #[async_trait]
 impl Resolver for Names {

@@ -67,10 +67,11 @@ impl AgentService for Agents {
         let create_key = request.create_key;
         let (new, idempotency) = new_account(request).map_err(status)?;
         let service = &self.0.service;
-        let (account, created) = service
+        let put = service
             .put_account(&call.caller, new, true)
             .await
             .map_err(status)?;
+        let (account, created) = (put.account, put.created);
         let api_key = if create_key {
             let id = &account.service_account_id;
             let new = NewKey {

@@ -12,18 +12,22 @@ use super::error::ApiError;
 use super::json::{JsonObject, invalid};
 use super::render::{Object, account_json, created_key_json, revoked_key_json};
 use super::{App, json};
-use crate::service::accounts::{AccountPatch, NewAccount, NewKey};
+use crate::service::SecretChange;
+use crate::service::accounts::{AccountPatch, NewAccount, NewKey, PutAccount};
 
 const NAME_CHARS_MAX: usize = 120;
 const TEXT_CHARS_MAX: usize = 255;
 const DESCRIPTION_CHARS_MAX: usize = 1_024;
 const URL_CHARS_MAX: usize = 2_048;
+/// How long the secret before signs beside a new one, unless the call says otherwise.
+const SECRET_OVERLAP_SECONDS_DEFAULT: u64 = 24 * 3_600;
+const SECRET_OVERLAP_SECONDS_MAX: u64 = 30 * 24 * 3_600;
 const MODES: [&str; 5] = ["stream", "poll", "http", "inbox", "internal"];
 
 pub(super) async fn create(State(app): State<Arc<App>>, call: Call) -> Result<Response, ApiError> {
     let new = decode_account(&call)?;
-    let account = app.service.create_account(&call.caller, new).await?;
-    Ok(one(&account_json(&account)))
+    let put = app.service.create_account(&call.caller, new).await?;
+    Ok(changed(&put))
 }
 
 pub(super) async fn list(State(app): State<Arc<App>>, call: Call) -> Result<Response, ApiError> {
@@ -57,8 +61,8 @@ pub(super) async fn update(
     call: Call,
 ) -> Result<Response, ApiError> {
     let patch = decode_patch(&call)?;
-    let account = app.service.update_account(&call.caller, &id, patch).await?;
-    Ok(one(&account_json(&account)))
+    let put = app.service.update_account(&call.caller, &id, patch).await?;
+    Ok(changed(&put))
 }
 
 pub(super) async fn remove(
@@ -70,9 +74,9 @@ pub(super) async fn remove(
         status: Some(AccountStatus::Deleted),
         ..AccountPatch::default()
     };
-    let account = app.service.update_account(&call.caller, &id, patch).await?;
+    let put = app.service.update_account(&call.caller, &id, patch).await?;
     let mut out = Object::ok();
-    out.text("service_account_id", &account.service_account_id);
+    out.text("service_account_id", &put.account.service_account_id);
     out.text("status", "deleted");
     Ok(json(out.finish()))
 }
@@ -100,6 +104,16 @@ pub(super) async fn revoke_key(
     Ok(json(revoked_key_json(&key)))
 }
 
+/// An account that was written; the only answer that shows its callback secret.
+fn changed(put: &PutAccount) -> Response {
+    let mut out = Object::ok();
+    out.raw("service_account", &account_json(&put.account));
+    if let Some(secret) = &put.callback_secret {
+        out.text("callback_secret", secret);
+    }
+    json(out.finish())
+}
+
 fn one(account: &[u8]) -> Response {
     let mut out = Object::ok();
     out.raw("service_account", account);
@@ -123,6 +137,7 @@ fn decode_account(call: &Call) -> Result<NewAccount, ServiceError> {
         created_by_actor_id: body.text("created_by_actor_id", TEXT_CHARS_MAX)?,
         delivery_mode: delivery_mode(&body)?.unwrap_or_default(),
         callback_url: callback_url(&body)?.unwrap_or_default(),
+        callback_secret: callback_secret(&body)?,
         idempotency: call.idempotency(None)?,
     })
 }
@@ -142,6 +157,8 @@ fn decode_patch(call: &Call) -> Result<AccountPatch, ServiceError> {
         display_name: body.text("display_name", TEXT_CHARS_MAX)?,
         description: body.text("description", DESCRIPTION_CHARS_MAX)?,
         status,
+        callback_secret: callback_secret(&body)?,
+        secret_overlap_ms: secret_overlap_ms(&body)?,
         idempotency: call.idempotency(None)?,
     })
 }
@@ -164,6 +181,29 @@ pub(super) fn callback_url(body: &JsonObject) -> Result<Option<String>, ServiceE
         }
         url => Ok(url),
     }
+}
+
+fn callback_secret(body: &JsonObject) -> Result<SecretChange, ServiceError> {
+    let given = body.text("callback_secret", TEXT_CHARS_MAX)?;
+    match (given, body.flag("rotate_callback_secret")?.unwrap_or(false)) {
+        (Some(_), true) => Err(invalid(
+            "send callback_secret or rotate_callback_secret, not both; the latter draws a new secret",
+        )),
+        (Some(secret), false) => Ok(SecretChange::Set(secret)),
+        (None, true) => Ok(SecretChange::Draw),
+        (None, false) => Ok(SecretChange::Keep),
+    }
+}
+
+fn secret_overlap_ms(body: &JsonObject) -> Result<u64, ServiceError> {
+    let seconds = body.number("callback_secret_overlap_seconds")?;
+    let seconds = seconds.unwrap_or(SECRET_OVERLAP_SECONDS_DEFAULT);
+    if seconds > SECRET_OVERLAP_SECONDS_MAX {
+        return Err(invalid(format!(
+            "callback_secret_overlap_seconds must be 0 to {SECRET_OVERLAP_SECONDS_MAX}"
+        )));
+    }
+    Ok(seconds * 1_000)
 }
 
 fn decode_key(call: &Call) -> Result<NewKey, ServiceError> {

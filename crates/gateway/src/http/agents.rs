@@ -105,6 +105,26 @@ pub(super) fn shown_status(status: Status) -> Status {
     }
 }
 
+/// What is posted to an agent: its delivery as on a stream, with the delivery's id. Ends up as one JSON object.
+#[must_use]
+pub fn push_body(item: &FeedItem, delivery_id: &str, replay: bool) -> Vec<u8> {
+    let mut body = delivery_json(item, true);
+    // Continues the object.
+    body.pop();
+    let mut more = Object::new();
+    if item.intent.payload_bytes == 0 && item.payload.is_none() {
+        more.raw("payload", b"{}");
+    }
+    more.text("delivery_id", delivery_id);
+    more.number("attempt", item.attempt.into());
+    if replay {
+        more.flag("replay", true);
+    }
+    body.push(b',');
+    body.extend_from_slice(&more.finish()[1..]);
+    body
+}
+
 /// One delivery, on a stream or in a poll.
 pub(super) fn delivery_json(item: &FeedItem, with_payload: bool) -> Vec<u8> {
     let intent = &item.intent;

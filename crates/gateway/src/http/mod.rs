@@ -4,6 +4,7 @@ mod accounts;
 mod agent_path;
 mod agents;
 mod call;
+mod deliveries;
 mod envelope;
 mod error;
 mod health;
@@ -17,6 +18,8 @@ mod sse;
 mod stream;
 mod tasks;
 mod time;
+
+pub use agents::push_body;
 
 use std::sync::Arc;
 
@@ -34,7 +37,7 @@ use call::Call;
 use error::{ApiError, not_found};
 
 /// Path families of the surface that this version knows of but does not serve.
-const LATER_FAMILIES: [&str; 27] = [
+const LATER_FAMILIES: [&str; 28] = [
     "/mcp",
     "/v1/access-requests",
     "/v1/aliases",
@@ -42,6 +45,7 @@ const LATER_FAMILIES: [&str; 27] = [
     "/v1/audit",
     "/v1/billing",
     "/v1/deliveries",
+    "/v1/deliveries-operations",
     "/v1/inbox",
     "/v1/intents",
     "/v1/invites",
@@ -124,6 +128,11 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
             "/v1/service-accounts/{id}/keys/{key_id}",
             delete(accounts::revoke_key),
         ),
+        ("/v1/deliveries", get(deliveries::list).post(later)),
+        ("/v1/deliveries/replay", post(deliveries::replay_many)),
+        ("/v1/deliveries/reconcile", post(later)),
+        ("/v1/deliveries/{id}", get(deliveries::get)),
+        ("/v1/deliveries/{id}/replay", post(deliveries::replay)),
         ("/v1/inbox", get(inbox::list)),
         ("/v1/inbox/changes", get(later)),
         ("/v1/inbox/{id}", get(inbox::get)),

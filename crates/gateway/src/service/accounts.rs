@@ -4,14 +4,14 @@ use baton_protocol::address::{Scope, canonical, sa_name_from};
 use baton_protocol::limits::{LIST_PAGE_DEFAULT, LIST_PAGE_MAX};
 use baton_protocol::proto::internal::{
     AccountStatus, ApiKey, CreateApiKey, CreateServiceAccount, GetServiceAccount, GetTenant, KeyKind,
-    ListServiceAccounts, RevokeApiKey, ServiceAccount, UpdateServiceAccount, command, query, query_reply,
-    reply,
+    ListServiceAccounts, RevokeApiKey, ServiceAccount, ServiceAccountReply, UpdateServiceAccount, command,
+    query, query_reply, reply,
 };
 use baton_protocol::{ErrorCode, Route, ServiceError};
 use sha2::{Digest, Sha256};
 
 use super::idempotency::claim;
-use super::{Caller, Failure, IdempotencyRequest, Service, hex, unexpected};
+use super::{Caller, Failure, IdempotencyRequest, SecretChange, Service, hex, unexpected};
 
 /// Every machine key starts like this.
 pub(crate) const TOKEN_PREFIX: &str = "axme_sa_";
@@ -34,6 +34,7 @@ pub(crate) struct NewAccount {
     pub created_by_actor_id: Option<String>,
     pub delivery_mode: String,
     pub callback_url: String,
+    pub callback_secret: SecretChange,
     pub idempotency: Option<IdempotencyRequest>,
 }
 
@@ -45,7 +46,28 @@ pub(crate) struct AccountPatch {
     pub display_name: Option<String>,
     pub description: Option<String>,
     pub status: Option<AccountStatus>,
+    pub callback_secret: SecretChange,
+    /// How long the secret before signs beside a new one.
+    pub secret_overlap_ms: u64,
     pub idempotency: Option<IdempotencyRequest>,
+}
+
+/// An account that was created, found or changed.
+#[derive(Clone)]
+pub(crate) struct PutAccount {
+    pub account: ServiceAccount,
+    pub created: bool,
+    /// The callback secret, when this call set it.
+    pub callback_secret: Option<String>,
+}
+
+impl std::fmt::Debug for PutAccount {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PutAccount")
+            .field("account", &self.account)
+            .field("created", &self.created)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A checked request for a new key.
@@ -81,20 +103,22 @@ impl Service {
         &self,
         caller: &Caller,
         new: NewAccount,
-    ) -> Result<ServiceAccount, Failure> {
-        let (account, _) = self.put_account(caller, new, false).await?;
-        Ok(account)
+    ) -> Result<PutAccount, Failure> {
+        self.put_account(caller, new, false).await
     }
 
-    /// Registers an account, or returns the one that has the name already (`false`). A repeated call is
-    /// answered like the first.
+    /// Registers an account, or returns the one that has the name already. A repeated call is answered like the
+    /// first.
     pub(crate) async fn put_account(
         &self,
         caller: &Caller,
         new: NewAccount,
         get_or_create: bool,
-    ) -> Result<(ServiceAccount, bool), Failure> {
+    ) -> Result<PutAccount, Failure> {
         check_manager(caller)?;
+        self.check_callback_url(&new.callback_url)?;
+        let (mode, request) = (Some(new.delivery_mode.as_str()), new.idempotency.as_ref());
+        let secrets = self.secrets(caller, new.callback_secret, mode, request).await?;
         let scope = self
             .managed_scope(caller, new.org_id.as_deref(), new.workspace_id.as_deref())
             .await?;
@@ -130,11 +154,16 @@ impl Service {
             service_account: Some(account),
             get_or_create,
             idempotency: claim,
-            ..CreateServiceAccount::default()
+            callback_secret: secrets.given.clone(),
+            fallback_secret: secrets.fallback.clone(),
         });
-        let account = self.propose_account(body).await?;
-        let created = account.service_account_id == id;
-        Ok((account, created))
+        let reply = self.propose_account(body).await?;
+        let account = reply.service_account.unwrap_or_default();
+        Ok(PutAccount {
+            created: account.service_account_id == id,
+            callback_secret: secrets.shown(reply.callback_secret_set),
+            account,
+        })
     }
 
     /// Accounts of a workspace that are not deleted, in the order of their ids, from behind `after`.
@@ -184,9 +213,12 @@ impl Service {
         caller: &Caller,
         id: &str,
         patch: AccountPatch,
-    ) -> Result<ServiceAccount, Failure> {
+    ) -> Result<PutAccount, Failure> {
         check_manager(caller)?;
-        self.propose_account(command::Body::UpdateServiceAccount(UpdateServiceAccount {
+        self.check_callback_url(patch.callback_url.as_deref().unwrap_or_default())?;
+        let (mode, request) = (patch.delivery_mode.as_deref(), patch.idempotency.as_ref());
+        let secrets = self.secrets(caller, patch.callback_secret, mode, request).await?;
+        let body = command::Body::UpdateServiceAccount(UpdateServiceAccount {
             actor: Some(caller.actor(None, None)),
             service_account_id: id.to_owned(),
             delivery_mode: patch.delivery_mode,
@@ -195,9 +227,16 @@ impl Service {
             description: patch.description,
             status: patch.status.unwrap_or(AccountStatus::Unspecified).into(),
             idempotency: patch.idempotency.as_ref().map(|r| claim(caller, r)),
-            ..UpdateServiceAccount::default()
-        }))
-        .await
+            callback_secret: secrets.given.clone(),
+            fallback_secret: secrets.fallback.clone(),
+            secret_overlap_ms: patch.secret_overlap_ms,
+        });
+        let reply = self.propose_account(body).await?;
+        Ok(PutAccount {
+            account: reply.service_account.unwrap_or_default(),
+            created: false,
+            callback_secret: secrets.shown(reply.callback_secret_set),
+        })
     }
 
     /// Makes a key for an account. The token is not kept: only the same call with the same idempotency key shows it
@@ -256,12 +295,11 @@ impl Service {
         .await
     }
 
-    async fn propose_account(&self, body: command::Body) -> Result<ServiceAccount, Failure> {
+    async fn propose_account(&self, body: command::Body) -> Result<ServiceAccountReply, Failure> {
         let reply = self.ports.proposer.propose(Route::Meta, body).await?;
         match reply.outcome {
-            Some(reply::Outcome::ServiceAccount(reply)) => reply
-                .service_account
-                .ok_or_else(|| unexpected("an empty account").into()),
+            Some(reply::Outcome::ServiceAccount(reply)) if reply.service_account.is_some() => Ok(reply),
+            Some(reply::Outcome::ServiceAccount(_)) => Err(unexpected("an empty account").into()),
             Some(reply::Outcome::Rejected(rejection)) => Err(rejection.into()),
             _ => Err(unexpected("something else than a service account").into()),
         }

@@ -6,8 +6,10 @@ pub(crate) mod accounts;
 mod addresses;
 mod agents;
 mod approvals;
+mod callbacks;
 mod cluster;
 mod completion;
+pub(crate) mod deliveries;
 mod end_notice;
 mod idempotency;
 mod inbox;
@@ -30,6 +32,7 @@ use crate::config::GatewayConfig;
 use crate::ports::Ports;
 
 pub(crate) use approvals::Approval;
+pub(crate) use callbacks::SecretChange;
 pub(crate) use completion::CompletionDelivery;
 pub(crate) use end_notice::EndNotice;
 pub(crate) use intents::{Change, Resolve, Resume, ResumeKind, Transition};

@@ -28,20 +28,28 @@ impl Service {
         account_id: &str,
         request: Option<&IdempotencyRequest>,
     ) -> Result<Drawn, ServiceError> {
-        let (secret, id) = match request {
-            None => (self.random::<32>(), self.random::<32>()),
-            Some(request) => {
-                let cluster = self.token_secret().await?;
-                (
-                    derive(&cluster, "token", caller, request),
-                    derive(&cluster, "key_id", caller, request),
-                )
-            }
-        };
+        let secret = self.draw_secret(caller, "token", request).await?;
+        let id = self.draw_secret(caller, "key_id", request).await?;
         Ok(Drawn {
             token: format!("{TOKEN_PREFIX}{account_id}_{}", hex(&secret)),
             key_id: format!("key_{}", hex(&id[..KEY_ID_BYTES])),
         })
+    }
+
+    /// 32 random bytes; with an idempotency key the ones that follow from the call and what they are for.
+    ///
+    /// # Errors
+    /// As [`Self::draw_token`].
+    pub(super) async fn draw_secret(
+        &self,
+        caller: &Caller,
+        purpose: &str,
+        request: Option<&IdempotencyRequest>,
+    ) -> Result<[u8; 32], ServiceError> {
+        match request {
+            None => Ok(self.random()),
+            Some(request) => Ok(derive(&self.token_secret().await?, purpose, caller, request)),
+        }
     }
 
     async fn token_secret(&self) -> Result<bytes::Bytes, ServiceError> {

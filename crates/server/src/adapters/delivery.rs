@@ -112,7 +112,7 @@ impl LedGroup for Led {
 }
 
 /// Entries of one group; `None` when it has no replica here.
-struct Applied(Option<broadcast::Receiver<Arc<AppliedEntry>>>);
+pub(super) struct Applied(pub(super) Option<broadcast::Receiver<Arc<AppliedEntry>>>);
 
 #[async_trait]
 impl AppliedFeed for Applied {

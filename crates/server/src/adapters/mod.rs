@@ -4,8 +4,10 @@ mod cluster;
 mod delivery;
 mod gateway;
 mod health;
+mod push;
 
 pub use cluster::ConsensusCluster;
 pub use delivery::{ConsensusNetwork, DispatchStreams, Led};
 pub use gateway::{ConsensusPorts, HubFeed, HubWork};
 pub use health::NodeHealth;
+pub use push::{authorities, push};

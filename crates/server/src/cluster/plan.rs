@@ -96,6 +96,14 @@ impl Plan {
         config.operator.listen = node.operator;
         config.cluster.peers = self.nodes.iter().map(|n| n.peer.to_string()).collect();
         config.cluster.ordinal = k - 1;
+        // Agents of a cluster for trying out are on this machine, too.
+        config.push.allow_http = true;
+        for home in ["127.0.0.0/8", "::1/128"] {
+            let home = home.parse().expect("a network");
+            if !config.push.allow_networks.contains(&home) {
+                config.push.allow_networks.push(home);
+            }
+        }
         config.cluster.bootstrap_credentials = (k == 1).then(|| layout.credentials());
         config
     }

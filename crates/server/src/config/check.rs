@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 
 /// Nodes of a static cluster at most.
 const CLUSTER_NODES_MAX: usize = 5;
+/// Longest pause between two attempts of a push: a day.
+const RETRY_PAUSE_MS_MAX: u64 = 24 * 3_600_000;
 
 /// Checks a loaded configuration.
 ///
@@ -33,6 +35,7 @@ pub fn check(config: &Config) -> Result<(), Failure> {
     if config.delivery.pickup_timeout_ms < config.delivery.visibility_timeout_ms {
         return refuse("delivery.pickup_timeout_ms is below delivery.visibility_timeout_ms; raise it");
     }
+    push(&config.push)?;
     if config.storage.table_memory_bytes < 16 * 1024 * 1024 {
         return refuse("storage.table_memory_bytes is below 16777216; give the tables at least 16 MiB");
     }
@@ -42,6 +45,21 @@ pub fn check(config: &Config) -> Result<(), Failure> {
         ));
     }
     Ok(())
+}
+
+fn push(push: &super::Push) -> Result<(), Failure> {
+    if push.timeout_ms == 0 || push.concurrency == 0 || push.endpoint_concurrency == 0 {
+        return refuse("push.timeout_ms, push.concurrency and push.endpoint_concurrency must be at least 1");
+    }
+    if push.retry_schedule_ms.is_empty() || push.retry_schedule_ms.iter().any(|ms| *ms > RETRY_PAUSE_MS_MAX) {
+        return refuse(format!(
+            "push.retry_schedule_ms must name at least one pause and none above {RETRY_PAUSE_MS_MAX}"
+        ));
+    }
+    // Whether the file holds certificates, before anything else happens.
+    crate::adapters::authorities(push.ca.as_deref())
+        .map(drop)
+        .map_err(Failure::config)
 }
 
 fn cluster(config: &Config) -> Result<(), Failure> {

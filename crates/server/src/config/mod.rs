@@ -3,10 +3,12 @@
 mod check;
 mod load;
 mod overrides;
+mod push;
 
 pub use check::check;
 pub use load::load;
 pub use overrides::Overrides;
+pub use push::Push;
 
 use baton_protocol::limits;
 use serde::{Deserialize, Serialize};
@@ -27,6 +29,7 @@ pub struct Config {
     pub cluster: Cluster,
     pub limits: Limits,
     pub delivery: Delivery,
+    pub push: Push,
     pub storage: Storage,
     pub log: Log,
     pub otlp: Otlp,
@@ -187,6 +190,7 @@ impl Default for Config {
             cluster: Cluster::default(),
             limits: Limits::default(),
             delivery: Delivery::default(),
+            push: Push::default(),
             storage: Storage::default(),
             log: Log::default(),
             otlp: Otlp::default(),

@@ -2,7 +2,7 @@
 
 use crate::adapters::{ConsensusNetwork, Led, NodeHealth};
 use baton_consensus::{ConsensusHandle, Leadership};
-use baton_delivery::{DeliverySettings, Dispatcher, GroupService};
+use baton_delivery::{DeliverySettings, Dispatcher, GroupService, Push};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -17,6 +17,7 @@ pub(super) struct Leader {
     pub(super) network: Arc<ConsensusNetwork>,
     pub(super) dispatcher: Arc<Dispatcher>,
     pub(super) settings: DeliverySettings,
+    pub(super) push: Arc<Push>,
     pub(super) health: Arc<NodeHealth>,
 }
 
@@ -50,7 +51,8 @@ impl Leader {
                     self.network.clone(),
                     self.settings,
                     Arc::clone(&self.dispatcher),
-                );
+                )
+                .with_push(Arc::clone(&self.push));
                 Box::pin(service.run(shutdown.child_token())).await;
                 tokio::time::sleep(RESTART_PAUSE).await;
             } else if leadership.changed().await.is_err() {

@@ -121,7 +121,7 @@ async fn live(config: Config, exit_on_stdin_eof: bool) -> Result<(), Failure> {
         Some(failure) = failed.recv() => return Err(failure),
     };
     health.started(handle.clone());
-    let services = Services::start(&config, &handle, &health, starting.end().await?);
+    let services = Services::start(&config, &handle, &health, starting.end().await?)?;
     tracing::info!(node_id = handle.node_id(), "serving");
     tokio::select! {
         reason = &mut stop => tracing::info!(reason, "shutting down"),
@@ -253,7 +253,7 @@ impl Services {
         handle: &ConsensusHandle,
         health: &Arc<NodeHealth>,
         listener: TcpListener,
-    ) -> Self {
+    ) -> Result<Self, Failure> {
         let tasks = TaskTracker::new();
         let delivery_stop = CancellationToken::new();
         let settings = DeliverySettings {
@@ -276,6 +276,8 @@ impl Services {
             settings,
             delivery_stop.clone(),
         );
+        let push =
+            crate::adapters::push(&config.push, handle, &tasks, &delivery_stop).map_err(Failure::config)?;
         for group in handle.groups() {
             let Some(leadership) = handle.leadership(group) else {
                 continue;
@@ -285,6 +287,7 @@ impl Services {
                 network: network.clone(),
                 dispatcher: Arc::clone(&dispatcher),
                 settings,
+                push: Arc::clone(&push),
                 health: Arc::clone(health),
             };
             tasks.spawn(leader.follow(leadership, delivery_stop.clone()));
@@ -310,13 +313,13 @@ impl Services {
             failed.send_replace(true);
             served
         });
-        Self {
+        Ok(Self {
             tasks,
             gateway_stop,
             delivery_stop,
             gateway,
             gateway_failed,
-        }
+        })
     }
 
     /// Resolves when the gateway ends without having been told to.
@@ -356,6 +359,7 @@ fn gateway_config(config: &Config) -> GatewayConfig {
     GatewayConfig {
         tls,
         cors_origins: config.client.cors_origins.clone(),
+        push_allow_http: config.push.allow_http,
         requests_per_minute: config.limits.requests_per_minute,
         connections_max: config.limits.connections,
         streams_max: config.limits.streams,

@@ -33,6 +33,11 @@ pub(crate) fn account_json(account: &ServiceAccount) -> Vec<u8> {
         },
     );
     out.text_or_null("callback_url", &account.callback_url);
+    out.time_if("callback_secret_set_at", account.callback_secret_set_at_ms);
+    if account.callback_disabled_at_ms != 0 {
+        out.time("callback_disabled_at", account.callback_disabled_at_ms);
+        out.text("callback_disabled_reason", &account.callback_disabled_reason);
+    }
     out.finish()
 }
 

@@ -77,10 +77,10 @@ impl Service {
             Ok(_) => return Err(unexpected("something else than an agent").into()),
             Err(error) if error.code.http() != 404 => return Err(error.into()),
             Err(_) if agent.create_if_missing && Address::parse(&agent.address)? != Address::AgentCore => {
-                let (account, created) = self.put_account(caller, new_account(agent), true).await?;
-                resolved.key.clone_from(&account.address);
-                resolved.address = account.address;
-                (Some(account.service_account_id), created)
+                let put = self.put_account(caller, new_account(agent), true).await?;
+                resolved.key.clone_from(&put.account.address);
+                resolved.address = put.account.address;
+                (Some(put.account.service_account_id), put.created)
             }
             Err(_) => {
                 self.check_registered(&resolved).await?;

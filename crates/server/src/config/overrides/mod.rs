@@ -4,6 +4,7 @@ mod client;
 mod cluster;
 mod operator;
 mod peer;
+mod push;
 mod telemetry;
 mod tuning;
 
@@ -13,6 +14,7 @@ use cluster::ClusterFlags;
 use figment::value::{Dict, Value};
 use operator::OperatorFlags;
 use peer::PeerFlags;
+use push::PushFlags;
 use std::path::{Path, PathBuf};
 use telemetry::TelemetryFlags;
 use tuning::TuningFlags;
@@ -36,6 +38,8 @@ pub struct Overrides {
     #[command(flatten)]
     pub cluster: ClusterFlags,
     #[command(flatten)]
+    pub push: PushFlags,
+    #[command(flatten)]
     pub tuning: TuningFlags,
     #[command(flatten)]
     pub telemetry: TelemetryFlags,
@@ -51,6 +55,7 @@ impl Overrides {
         self.peer.put(&mut values);
         self.operator.put(&mut values);
         self.cluster.put(&mut values);
+        self.push.put(&mut values);
         self.tuning.put(&mut values);
         self.telemetry.put(&mut values);
         values.0
