@@ -283,16 +283,7 @@ pub(super) fn cancel(request: v1::CancelRequest) -> Result<(IntentId, Resolve, C
         expected_policy_generation: None,
     };
     let (id, change) = change("Cancel", common, Fingerprint::default())?;
-    Ok((id, canceled(), change))
-}
-
-/// The decision that ends an intent as CANCELED.
-pub(super) fn canceled() -> Resolve {
-    Resolve {
-        status: Status::Canceled,
-        result: None,
-        error: None,
-    }
+    Ok((id, Resolve::canceled(), change))
 }
 
 /// How an agent wants its deliveries; empty = the default.

@@ -127,6 +127,14 @@ impl JsonObject {
         self.decode(name, "an integer of 0 or more")
     }
 
+    pub(crate) fn decimal(&self, name: &str) -> Result<Option<f64>, ServiceError> {
+        self.decode(name, "a number")
+    }
+
+    pub(crate) fn texts(&self, name: &str) -> Result<Option<Vec<String>>, ServiceError> {
+        self.decode(name, "a list of strings")
+    }
+
     pub(crate) fn positive(&self, name: &str) -> Result<Option<u32>, ServiceError> {
         match self.decode::<u32>(name, "an integer of 1 or more")? {
             Some(0) => Err(invalid(format!(

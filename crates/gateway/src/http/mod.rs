@@ -10,6 +10,7 @@ mod error;
 mod health;
 mod human_task;
 mod inbox;
+mod intent_list;
 mod intents;
 mod json;
 mod render;
@@ -93,8 +94,8 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
         ("/livez", get(health::live)),
         ("/readyz", get(health::ready)),
         ("/startupz", get(health::started)),
-        ("/v1/intents", post(intents::submit).get(later)),
-        ("/v1/intents/bulk-cancel", post(later)),
+        ("/v1/intents", post(intents::submit).get(intent_list::list)),
+        ("/v1/intents/bulk-cancel", post(intent_list::bulk_cancel)),
         ("/v1/intents/{id}", get(intents::get)),
         ("/v1/intents/{id}/events", get(intents::events)),
         ("/v1/intents/{id}/events/stream", get(stream::intent_stream)),

@@ -32,6 +32,17 @@ pub(crate) struct Resolve {
     pub error: Option<Payload>,
 }
 
+impl Resolve {
+    /// The decision that ends an intent as CANCELED.
+    pub(crate) fn canceled() -> Self {
+        Self {
+            status: Status::Canceled,
+            result: None,
+            error: None,
+        }
+    }
+}
+
 /// How the body of a resume was read.
 #[derive(Debug, Clone)]
 pub(crate) enum ResumeKind {

@@ -38,6 +38,25 @@ pub(crate) struct Intents {
     pub next: Option<IntentId>,
 }
 
+/// Ends many intents at once, as CANCELED.
+#[derive(Debug, Clone)]
+pub(crate) struct BulkCancel {
+    pub filter: IntentFilter,
+    /// Intents at most, oldest not first: as a list shows them.
+    pub limit: u32,
+    /// Only say what it would be.
+    pub dry_run: bool,
+    pub change: Change,
+}
+
+/// What became of a bulk change.
+#[derive(Debug)]
+pub(crate) struct Bulk {
+    pub outcomes: Vec<BulkOutcome>,
+    /// The filter names further ones.
+    pub more: bool,
+}
+
 /// What became of one intent of a bulk change.
 #[derive(Debug)]
 pub(crate) struct BulkOutcome {
@@ -100,7 +119,7 @@ impl Service {
     }
 
     /// The open intents that a filter names, at most `limit`.
-    pub(crate) async fn open_intents(
+    async fn open_intents(
         &self,
         caller: &Caller,
         mut filter: IntentFilter,
@@ -128,9 +147,27 @@ impl Service {
         Ok(found)
     }
 
+    /// Ends what the filter names, or says what that would be.
+    pub(crate) async fn bulk_cancel(&self, caller: &Caller, bulk: BulkCancel) -> Result<Bulk, ServiceError> {
+        let found = self.open_intents(caller, bulk.filter, bulk.limit).await?;
+        let more = found.next.is_some();
+        let outcomes = if bulk.dry_run {
+            let would = |intent: Intent| BulkOutcome {
+                intent_id: intent.intent_id,
+                failure: None,
+            };
+            found.intents.into_iter().map(would).collect()
+        } else {
+            let resolve = Resolve::canceled();
+            self.resolve_all(caller, found.intents, &resolve, &bulk.change)
+                .await
+        };
+        Ok(Bulk { outcomes, more })
+    }
+
     /// Ends each of `intents` as the caller; one outcome per intent, in their order.
     #[tracing::instrument(name = "intent.bulk", skip_all, fields(intents = intents.len()))]
-    pub(crate) async fn resolve_all(
+    async fn resolve_all(
         &self,
         caller: &Caller,
         intents: Vec<Intent>,

@@ -36,7 +36,7 @@ pub(crate) use callbacks::SecretChange;
 pub(crate) use completion::CompletionDelivery;
 pub(crate) use end_notice::EndNotice;
 pub(crate) use intents::{Change, Resolve, Resume, ResumeKind, Transition};
-pub(crate) use listing::{BulkOutcome, IntentFilter};
+pub(crate) use listing::{BulkCancel, BulkOutcome, IntentFilter};
 pub(crate) use submit::{Submit, SubmitReply, is_intent_type};
 
 /// Who calls, as found under the presented key.

@@ -6,6 +6,7 @@ mod admin;
 mod auth;
 mod grpc;
 mod intents;
+mod lists;
 mod repeats;
 mod streams;
 mod support;

@@ -12,7 +12,7 @@ use crate::app::App;
 use crate::grpc::auth::Admitted;
 use crate::grpc::status::{failure, status};
 use crate::grpc::{convert, decode};
-use crate::service::Change;
+use crate::service::{BulkCancel, Change};
 
 pub(super) async fn list(
     app: &Arc<App>,
@@ -47,31 +47,26 @@ pub(super) async fn bulk_cancel(
         0 => BULK_CANCEL_DEFAULT,
         limit => limit.min(BULK_CANCEL_MAX),
     };
-    let service = &app.service;
-    let found = service
-        .open_intents(&call.caller, filter, limit)
-        .await
-        .map_err(status)?;
-    let more = found.next.is_some();
-    let results = if request.dry_run {
-        let would = |intent: baton_protocol::proto::internal::Intent| v1::BulkCancelResult {
-            intent_id: convert::id(&intent.intent_id),
-            failure: None,
-        };
-        found.intents.into_iter().map(would).collect()
-    } else {
-        let change = Change {
+    let bulk = BulkCancel {
+        filter,
+        limit,
+        dry_run: request.dry_run,
+        change: Change {
             reason: reason.unwrap_or_default(),
             ..Change::default()
-        };
-        let done = service
-            .resolve_all(&call.caller, found.intents, &decode::canceled(), &change)
-            .await;
-        let result = |outcome: crate::service::BulkOutcome| v1::BulkCancelResult {
-            intent_id: convert::id(&outcome.intent_id),
-            failure: outcome.failure.map(failure),
-        };
-        done.into_iter().map(result).collect()
+        },
     };
-    Ok(Response::new(v1::BulkCancelResponse { results, more }))
+    let done = app
+        .service
+        .bulk_cancel(&call.caller, bulk)
+        .await
+        .map_err(status)?;
+    let result = |outcome: crate::service::BulkOutcome| v1::BulkCancelResult {
+        intent_id: convert::id(&outcome.intent_id),
+        failure: outcome.failure.map(failure),
+    };
+    Ok(Response::new(v1::BulkCancelResponse {
+        results: done.outcomes.into_iter().map(result).collect(),
+        more: done.more,
+    }))
 }
