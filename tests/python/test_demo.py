@@ -35,6 +35,27 @@ def test_with_exit_the_status_says_whether_everything_arrived(folder: Path):
     assert list(folder.iterdir()) == [], "the temporary directory was left behind"
 
 
+@pytest.mark.parametrize(
+    "name,told",
+    [
+        ("human-approval", ["intent.human_task_assigned", "intent.reminder", "the manager approved"]),
+        ("delay", ["kill -9 of node-", "with agent_core"]),
+    ],
+)
+def test_one_scenario_alone_ends_with_its_end(folder: Path, name: str, told: list[str]):
+    ran = subprocess.run(
+        [str(BATON), "demo", "--scenario", name],
+        env=environment(TMPDIR=str(folder)),
+        capture_output=True,
+        text=True,
+        timeout=DEMO_SECONDS,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    for words in [*told, "intent.completed", "The scenario completed"]:
+        assert words in ran.stdout, ran.stdout
+    assert list(folder.iterdir()) == [], "the temporary directory was left behind"
+
+
 def test_a_demo_that_cannot_start_fails_in_one_line(cluster: Cluster):
     command = [str(BATON), "demo", "--exit", "--data-dir", str(cluster.data)]
     ran = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60)

@@ -99,6 +99,7 @@ pub(crate) fn may_answer(actor: Option<&Actor>, intent: &Intent, gate: &Gate) ->
                 && (assignees.chain(escalated).any(|name| is_named(actor, name, intent))
                     // The holder of a scenario is an agent of some step, who is not asked.
                     || (!intent.scenario_parent && is_self(actor, intent.holder()))
+                    || is_escalated_to(actor, intent)
                     || is_granted(&actor.address, intent, Operation::Resume))
         }
     }
@@ -113,7 +114,7 @@ pub(crate) fn is_handler(actor: Option<&Actor>, intent: &Intent) -> bool {
     })
 }
 
-/// Loads an intent for a call that changes it: `NotFound` unless visible, `PolicyDenied` unless permitted.
+/// Loads an intent for a call that changes it: `NotFound` outside its workspaces, `PolicyDenied` unless permitted.
 pub(crate) fn load(
     tables: &dyn Tables,
     actor: Option<&Actor>,
@@ -122,9 +123,9 @@ pub(crate) fn load(
 ) -> Result<(IntentId, Intent), Stop> {
     let id = IntentId::from_slice(intent_id).ok_or_else(|| not_found("intent"))?;
     let intent = intents::intent(tables, id)?
-        .filter(|intent| sees(actor, intent))
+        .filter(|intent| sees(actor, intent) || belongs_to(actor, &intent.workspace_id))
         .ok_or_else(|| not_found("intent"))?;
-    if permits(actor, &intent, operation) {
+    if sees(actor, &intent) && permits(actor, &intent, operation) {
         Ok((id, intent))
     } else {
         Err(reject(

@@ -278,16 +278,16 @@ async fn bad_bundles_are_explained() {
     let server = Server::start().await;
     let valid = server.post("/v1/scenarios/validate", bundle()).await.ok();
     assert_eq!((&valid["valid"], &valid["errors"]), (&json!(true), &json!([])));
-    let mut human = bundle();
-    human["workflow"]["steps"][0]["requires_approval"] = json!(true);
-    let found = server.post("/v1/scenarios/validate", human.clone()).await.ok();
+    let mut unknown = bundle();
+    unknown["workflow"]["steps"][0]["runtime_type"] = json!("dance");
+    let found = server.post("/v1/scenarios/validate", unknown.clone()).await.ok();
     assert_eq!(found["valid"], false);
     let message = found["errors"][0].as_str().unwrap();
     assert!(
-        message.starts_with("workflow.steps[0].requires_approval"),
+        message.starts_with("workflow.steps[0].runtime_type is dance"),
         "{message}"
     );
-    let refused = server.post("/v1/scenarios/apply", human).await;
+    let refused = server.post("/v1/scenarios/apply", unknown).await;
     assert_eq!(refused.refused(422), "schema_invalid");
     assert_eq!(refused.json()["detail"], message);
     let nothing = server.post("/v1/scenarios/validate", json!({})).await.ok();

@@ -116,7 +116,7 @@ mod tests {
             ..command
         };
         for (name, code) in [
-            ("stranger", ErrorCode::NotFound),
+            ("stranger", ErrorCode::PolicyDenied),
             ("worker", ErrorCode::InvalidArgument),
         ] {
             let mut wrong = fresh.clone();

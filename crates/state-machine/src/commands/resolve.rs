@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_see_nothing_and_observers_may_not_act() {
+    fn strangers_and_observers_may_not_act_and_other_workspaces_see_nothing() {
         let replica = submitted();
         let refused = |kind, name: &str, workspace: &str| {
             let mut command = resolve(Status::Completed);
@@ -111,6 +111,10 @@ mod tests {
         };
         assert_eq!(
             refused(KeyKind::Agent, "stranger", "w1"),
+            Some(ErrorCode::PolicyDenied)
+        );
+        assert_eq!(
+            refused(KeyKind::Agent, "stranger", "w2"),
             Some(ErrorCode::NotFound)
         );
         assert_eq!(refused(KeyKind::Workspace, "x", "w2"), Some(ErrorCode::NotFound));

@@ -352,7 +352,7 @@ mod tests {
         let mut delegate = resume(Kind::Control, KeyKind::Agent, "ops");
         delegate.actor.as_mut().unwrap().acting_for = Some(agent("ops"));
         let before = replica.run(Body::Resume(delegate.clone()));
-        assert_eq!(refusal(&before), Some(ErrorCode::NotFound));
+        assert_eq!(refusal(&before), Some(ErrorCode::PolicyDenied));
         replica.run(Body::Policy(grant.clone()));
         let mut policy = grant;
         policy.actor.clone_from(&delegate.actor);

@@ -10,6 +10,7 @@ use tracing::field::display;
 use super::super::accounts::NewAccount;
 use super::super::idempotency::{claim, record_slot};
 use super::super::{Caller, Failure, Service, unexpected};
+use super::compile::person;
 use super::plan::{Plan, plan};
 use super::{Bundle, BundleAgent};
 
@@ -142,9 +143,13 @@ impl Service {
         let claim = bundle.intent.idempotency.as_ref().map(|r| claim(caller, r));
         let intent_id = self.mint_intent_id(&to_agent, claim.as_ref().map(record_slot));
         tracing::Span::current().record("intent_id", display(intent_id));
-        let parent = self
-            .submit_command(caller, bundle.intent.clone(), to_agent)
-            .await?;
+        let mut submit = bundle.intent.clone();
+        // The question of the intent is asked by the steps that have none of their own.
+        submit.human_task = None;
+        if let Some(reminders) = &mut submit.reminders {
+            reminders.escalate_to = person(bundle, &reminders.escalate_to).to_owned();
+        }
+        let parent = self.submit_command(caller, submit, to_agent).await?;
         let reply = self
             .create_once(intent_id, claim, |claimed| {
                 command::Body::StartScenario(StartScenario {
