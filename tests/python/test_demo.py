@@ -40,6 +40,7 @@ def test_with_exit_the_status_says_whether_everything_arrived(folder: Path):
     [
         ("human-approval", ["intent.human_task_assigned", "intent.reminder", "the manager approved"]),
         ("delay", ["kill -9 of node-", "with agent_core"]),
+        ("push", ["attempt 2: the endpoint is down", "attempt 3: taken, signed"]),
     ],
 )
 def test_one_scenario_alone_ends_with_its_end(folder: Path, name: str, told: list[str]):

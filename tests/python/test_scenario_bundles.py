@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from datetime import datetime, timedelta, timezone
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 from axme_sdk.exceptions import AxmeHttpError, AxmeValidationError
 
 import payment
-from clients import TERMINAL, Workspace, check_events, client, event_types
+from clients import TERMINAL, Workspace, check_events, client, event_types, http
 from cluster import Cluster, until
 
 BUNDLES = Path(__file__).resolve().parent / "bundles"
@@ -29,10 +31,12 @@ def load(name: str) -> tuple[dict[str, Any], dict[str, str]]:
 class Run:
     """One applied bundle."""
 
-    def __init__(self, ws: Workspace, name: str, **intent: Any) -> None:
+    def __init__(self, ws: Workspace, name: str, callback_url: str | None = None, **intent: Any) -> None:
         self.ws = ws
         bundle, self.addresses = load(name)
         bundle["intent"].update(intent)
+        if callback_url is not None:
+            bundle["agents"][0]["callback_url"] = callback_url
         verdict = ws.client.validate_scenario(bundle)
         assert (verdict["valid"], verdict["errors"]) == (True, []), verdict
         self.applied = ws.client.apply_scenario(bundle)
@@ -255,36 +259,74 @@ def test_every_bundle_is_driven_here():
         assert f'"{file.stem}"' in source, file.name
 
 
-def test_a_delay_outlives_its_leader():
-    cluster = Cluster("delay-failover", restart=True).start()
+@pytest.fixture(scope="module")
+def own():
+    """A cluster whose nodes may be killed and which tries endpoints again soon."""
+    cluster = Cluster("scenario-bundles", restart=True, push_retry_schedule_ms="200,300").start()
+    workspace = Workspace(cluster, cluster.directory)
+    yield workspace
+    workspace.close()
+    cluster.stop()
+
+
+class Endpoint(BaseHTTPRequestHandler):
+    """Answers every delivery with 500."""
+
+    hits: list[str] = []
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self.hits.append(self.path)
+        self.send_error(500)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_an_endpoint_that_fails_uses_up_its_attempts(own: Workspace):
+    endpoint = ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
+    threading.Thread(target=endpoint.serve_forever, daemon=True).start()
     try:
-        ws = Workspace(cluster, cluster.directory)
-        run = Run(ws, "delay")
-        agent = ws.agent(run.addresses["worker"])
-        run.waits_for("TIME")
-        leader = leader_of(cluster, run.id)
-        killed = cluster.kill_node(leader)
-        survivor = client(cluster.urls[leader % 3], cluster.key)
-        # The published client ends when its node does; its supervisor starts it on another one.
-        agent.kill()
-        ws.agent(run.addresses["worker"], url=cluster.urls[leader % 3])
-
-        def ended() -> bool:
-            try:
-                return survivor.get_intent(run.id)["intent"]["status"] in TERMINAL
-            except (AxmeHttpError, httpx.TransportError):
-                # No leader yet.
-                return False
-
-        until("the end", ended, 30)
-        events = survivor.list_intent_events(run.id)["events"]
-        check_events(events)
-        check_delay(events)
-        assert events[-1]["status"] == "COMPLETED"
-        cluster.wait_restarted(leader, killed)
-        ws.close()
+        run = Run(own, "failing-endpoint", callback_url=f"http://127.0.0.1:{endpoint.server_port}/deliveries")
+        last, events = run.end()
     finally:
-        cluster.stop()
+        endpoint.shutdown()
+    assert Endpoint.hits == ["/deliveries"] * 3
+    assert (last["status"], last["details"]["reason"]) == ("FAILED", "delivery_failed")
+    failed = events[-2]
+    assert failed["event_type"] == "intent.delivery_failed"
+    assert failed["details"]["delivery_attempt"] == "3"
+    with http(own.cluster.url, own.cluster.key) as plain:
+        dead = plain.get("/v1/deliveries", params={"status": "dead_lettered"}).json()["deliveries"]
+    step_id = run.intent()["steps"][0]["intent_id"]
+    assert [(d["attempts"], d["last_status"]) for d in dead if d["intent_id"] == step_id] == [(3, 500)]
+
+
+def test_a_delay_outlives_its_leader(own: Workspace):
+    cluster = own.cluster
+    run = Run(own, "delay")
+    agent = own.agent(run.addresses["worker"])
+    run.waits_for("TIME")
+    leader = leader_of(cluster, run.id)
+    killed = cluster.kill_node(leader)
+    survivor = client(cluster.urls[leader % 3], cluster.key)
+    # The published client ends when its node does; its supervisor starts it on another one.
+    agent.kill()
+    own.agent(run.addresses["worker"], url=cluster.urls[leader % 3])
+
+    def ended() -> bool:
+        try:
+            return survivor.get_intent(run.id)["intent"]["status"] in TERMINAL
+        except (AxmeHttpError, httpx.TransportError):
+            # No leader yet.
+            return False
+
+    until("the end", ended, 30)
+    events = survivor.list_intent_events(run.id)["events"]
+    check_events(events)
+    check_delay(events)
+    assert events[-1]["status"] == "COMPLETED"
+    cluster.wait_restarted(leader, killed)
 
 
 def leader_of(cluster: Cluster, intent_id: str) -> int:

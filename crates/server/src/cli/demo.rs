@@ -11,7 +11,7 @@ use clap::Args;
     long_about = "Starts a local cluster, sends one payment through the scenario replacing-webhooks.demo.v1 \
     with a built-in agent, then a burst of payments while the node that leads the agent's group is killed with \
     kill -9, and counts what became of them. Stays up until Ctrl-C so that you can try a client of your own. \
-    With --scenario it shows one scenario alone: human-approval or delay."
+    With --scenario it shows one scenario alone: human-approval, delay or push."
 )]
 pub(super) struct DemoArgs {
     /// Number of nodes; a quorum must survive the kill [3 or 5]
@@ -37,6 +37,9 @@ pub(super) async fn run(args: DemoArgs, out: Output) -> Result<(), Failure> {
     let mut launch = args.cluster.launch(args.nodes.parse().ok())?;
     launch.usual_port = !args.exit && args.scenario.is_none();
     launch.ready_timeout = READY_TIMEOUT;
+    if let Some(show) = args.scenario {
+        show.prepare(&mut launch.base);
+    }
     let options = DemoOptions {
         launch,
         intents: args.intents as usize,

@@ -2,6 +2,7 @@
 
 mod agent;
 mod burst;
+mod endpoint;
 mod scenario;
 mod show;
 

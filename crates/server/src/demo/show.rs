@@ -1,9 +1,11 @@
 //! `baton demo --scenario`: one scenario, narrated to its end.
 
 use super::agent::Agent;
+use super::endpoint::Endpoint;
 use super::scenario::{self, AGENT, INTENT_TYPE};
 use crate::client::Api;
 use crate::cluster::Cluster;
+use crate::config::Config;
 use crate::exit::Failure;
 use crate::output::Output;
 use anyhow::{Context as _, ensure};
@@ -19,14 +21,25 @@ pub enum Show {
     HumanApproval,
     /// Two agent steps with a pause between them, in which a node is killed
     Delay,
+    /// The agent is an HTTP endpoint that is down at first
+    Push,
 }
 
 /// How long the person in the story takes; longer than the first reminder.
 const THINKING: Duration = Duration::from_secs(3);
+/// Pause between two attempts at an endpoint.
+const RETRY_MS: u64 = 1_000;
 const CALL_PATIENCE: Duration = Duration::from_secs(20);
 
 impl Show {
-    fn bundle(self) -> Value {
+    /// What the nodes need to be told for this story.
+    pub(crate) fn prepare(self, config: &mut Config) {
+        if self == Self::Push {
+            config.push.retry_schedule_ms = vec![RETRY_MS];
+        }
+    }
+
+    fn bundle(self, callback_url: Option<&str>) -> Value {
         let work = |step: &str| {
             json!({
                 "step_id": step,
@@ -62,6 +75,7 @@ impl Show {
                     work("charge"),
                 ],
             ),
+            Self::Push => ("push.demo.v1", vec![work("process_payment")]),
         };
         json!({
             "scenario_id": id,
@@ -70,6 +84,8 @@ impl Show {
                 "address": AGENT,
                 "create_if_missing": true,
                 "display_name": "Payment service",
+                "delivery_mode": if callback_url.is_some() { "http" } else { "stream" },
+                "callback_url": callback_url,
             }],
             "humans": [{"role": "manager", "contact": "manager@example.com", "display_name": "The manager"}],
             "workflow": {"steps": steps},
@@ -80,18 +96,33 @@ impl Show {
 
 /// Applies the scenario, plays everybody's part and returns when it has completed.
 pub(super) async fn play(show: Show, cluster: &mut Cluster, api: &Api, out: Output) -> Result<(), Failure> {
-    let applied = scenario::apply(api, &show.bundle()).await?;
-    let key = scenario::agent_key(api, &applied.service_account_id).await?;
-    let agent = Agent::start(Api::new(&cluster.base_urls(), &key)?, AGENT);
+    let endpoint = match show {
+        Show::Push => Some(Endpoint::start(api.clone(), out).await?),
+        Show::HumanApproval | Show::Delay => None,
+    };
+    let url = endpoint.as_ref().map(|endpoint| endpoint.url.as_str());
+    let applied = scenario::apply(api, &show.bundle(url)).await?;
+    let agent = if endpoint.is_none() {
+        let key = scenario::agent_key(api, &applied.service_account_id).await?;
+        Some(Agent::start(Api::new(&cluster.base_urls(), &key)?, AGENT))
+    } else {
+        None
+    };
     out.line(format!("\nScenario intent {}", applied.intent_id));
     let story = async {
         match show {
             Show::HumanApproval => approve(api, &applied.intent_id, out).await,
             Show::Delay => kill_in_the_pause(cluster, api, &applied.intent_id, out).await,
+            Show::Push => Ok(()),
         }
     };
     let (status, told) = tokio::join!(scenario::watch(api, &applied.intent_id, out), story);
-    agent.stop();
+    if let Some(agent) = agent {
+        agent.stop();
+    }
+    if let Some(endpoint) = endpoint {
+        endpoint.stop();
+    }
     told?;
     let status = status?;
     if status == "COMPLETED" {
