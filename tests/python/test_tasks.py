@@ -74,9 +74,9 @@ def leader_of(cluster: Cluster, group: int, asked: int = 1) -> int:
 
 
 def test_asked_listed_and_answered_with_the_published_client(ws: Workspace):
-    intent_id = ws.client.create_intent(
-        asking({"assignees": ["ops@example.com"]}), correlation_id=str(uuid4()), idempotency_key=f"ask-{uuid4()}"
-    )["intent_id"]
+    body = asking({"assignees": ["ops@example.com"]})
+    created = ws.client.create_intent(body, correlation_id=body["correlation_id"], idempotency_key=f"ask-{uuid4()}")
+    intent_id = created["intent_id"]
     intent = ws.node(2).get_intent(intent_id)["intent"]
     assert (intent["status"], intent["lifecycle_waiting_reason"]) == ("WAITING", "WAITING_FOR_HUMAN")
     assert intent["pending_with"]["type"] == "human"
@@ -121,31 +121,35 @@ def test_a_wrong_form_leaves_the_task_open(ws: Workspace):
         assert data == {"approved": True, "grant_duration_days": 30, "scope_confirmed": True}
 
 
-def test_of_two_answers_at_once_one_wins(ws: Workspace):
+def answers_at_once(ws: Workspace) -> None:
+    with http(ws.cluster.urls[0], ws.cluster.key) as plain:
+        intent_id = plain.post("/v1/intents", json=asking({})).json()["intent_id"]
+    start, codes = threading.Barrier(4), []
+
+    def answer(url: str, outcome: str) -> None:
+        with http(url, ws.cluster.key) as own:
+            start.wait()
+            codes.append((answered(own, intent_id, {"outcome": outcome}).status_code, outcome))
+
+    threads = [
+        threading.Thread(target=answer, args=(ws.cluster.urls[n % 3], outcome))
+        for n, outcome in enumerate(["approved", "rejected", "approved", "rejected"])
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert sorted(code for code, _ in codes) == [200, 409, 409, 409]
+    won = next(outcome for code, outcome in codes if code == 200)
+    with http(ws.cluster.urls[1], ws.cluster.key) as plain:
+        log = events(plain, intent_id)
+    check_events(log)
+    assert log[-1]["details"]["result"]["outcome"] == won
+
+
+def test_of_several_answers_at_once_one_wins(ws: Workspace):
     for _ in range(5):
-        with http(ws.cluster.urls[0], ws.cluster.key) as plain:
-            intent_id = plain.post("/v1/intents", json=asking({})).json()["intent_id"]
-        start, codes = threading.Barrier(4), []
-
-        def answer(url: str, outcome: str) -> None:
-            with http(url, ws.cluster.key) as own:
-                start.wait()
-                codes.append((answered(own, intent_id, {"outcome": outcome}).status_code, outcome))
-
-        threads = [
-            threading.Thread(target=answer, args=(ws.cluster.urls[n % 3], outcome))
-            for n, outcome in enumerate(["approved", "rejected", "approved", "rejected"])
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(20)
-        assert sorted(code for code, _ in codes) == [200, 409, 409, 409]
-        won = next(outcome for code, outcome in codes if code == 200)
-        with http(ws.cluster.urls[1], ws.cluster.key) as plain:
-            log = events(plain, intent_id)
-        check_events(log)
-        assert log[-1]["details"]["result"]["outcome"] == won
+        answers_at_once(ws)
 
 
 def test_approvals_by_id(ws: Workspace):
