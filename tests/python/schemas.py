@@ -84,7 +84,10 @@ PUBLISHED: list[tuple[str, str, str, dict[str, set[str]]]] = [
     ("GET", r"/v1/me/tasks", "api.tasks.list.response", {"": {"next_cursor"}}),
     ("POST", r"/v1/approvals/[^/]+/decision", "api.approvals.decision.response", {}),
     ("GET", r"/v1/inbox", "api.inbox.list.response", {}),
+    ("GET", r"/v1/inbox/changes", "api.inbox.changes.response", {}),
     ("GET", r"/v1/inbox/(?!changes)[^/]+", "api.inbox.thread.response", {}),
+    ("POST", r"/v1/inbox/[^/]+/(read|reply|delegate|approve|reject)", "api.inbox.thread.response", {}),
+    ("POST", r"/v1/inbox/[^/]+/messages/delete", "api.inbox.messages.delete.response", {}),
 ]
 
 STRING = {"type": "string", "minLength": 1}

@@ -159,7 +159,8 @@ pub fn is_deduplicated(body: &Body) -> bool {
         | Body::RevokeApiKey(_)
         | Body::ReplayDelivery(_)
         | Body::SetFeatureLevel(_)
-        | Body::AnswerTask(_) => true,
+        | Body::AnswerTask(_)
+        | Body::WriteThread(_) => true,
     }
 }
 
@@ -189,6 +190,7 @@ fn dispatch(tx: &mut Transaction<'_, '_>, body: Body) -> Outcome {
         Body::CreateApiKey(c) => commands::create_api_key::apply(tx, &c),
         Body::RevokeApiKey(c) => commands::revoke_api_key::apply(tx, &c),
         Body::SetFeatureLevel(c) => commands::set_feature_level::apply(tx, &c),
+        Body::WriteThread(c) => commands::write_thread::apply(tx, &c),
         Body::AnswerTask(c) => commands::answer_task::apply(tx, &c),
     }
 }

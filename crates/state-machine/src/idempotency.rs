@@ -146,7 +146,8 @@ pub(crate) fn is_success(reply: &Reply) -> bool {
             | reply::Outcome::Pulsed(_)
             | reply::Outcome::ServiceAccount(_)
             | reply::Outcome::ApiKey(_)
-            | reply::Outcome::Delivery(_),
+            | reply::Outcome::Delivery(_)
+            | reply::Outcome::ThreadWritten(_),
         ) => true,
     }
 }

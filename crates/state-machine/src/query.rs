@@ -54,6 +54,7 @@ fn find(tables: &dyn Tables, query: &Query) -> Found {
         Body::ListMailbox(q) => list_mailbox(tables, actor, q),
         Body::ListRecipientIntents(q) => list_recipient_intents(tables, actor, q),
         Body::ListThreads(q) => threads::list(tables, actor, q).map(Outcome::Threads),
+        Body::ListThreadChanges(q) => threads::changes(tables, actor, q).map(Outcome::Threads),
         Body::GetThread(q) => threads::get(tables, actor, q).map(Outcome::Thread),
         Body::GetIdempotency(q) => idempotency::find(tables, Slot::of_hash(&q.key_hash), &q.key_hash)?
             .map(Outcome::Idempotency)

@@ -7,13 +7,21 @@ use crate::mailbox;
 use crate::query::{page, received, require_agent};
 use crate::rows;
 use crate::tables::{TableError, Tables};
-use crate::transaction::{Stop, not_found};
+use crate::timers;
+use crate::transaction::{Stop, Transaction, not_found, reject};
 use crate::visibility;
+use baton_protocol::address::slot_of;
 use baton_protocol::proto::internal::{
-    Actor, AgentRef, GetThread, Intent, ListThreads, Thread, ThreadPage, TimelineEntry,
+    Actor, AgentRef, GetThread, Intent, ListThreadChanges, ListThreads, Thread, ThreadPage, TimelineEntry,
+    TimerKind,
 };
-use baton_protocol::{IntentId, limits};
+use baton_protocol::{ErrorCode, IntentId, limits};
+use bytes::Bytes;
+use prost::Message;
 use std::collections::BTreeMap;
+
+/// Encoded size of the stored part of a thread.
+const THREAD_BYTES_MAX: usize = 512 * 1024;
 
 /// Rows looked at for one list: an inbox that is larger shows its newest part.
 const SCAN_ROWS_MAX: usize = limits::LIST_PAGE_MAX as usize;
@@ -21,6 +29,30 @@ const SCAN_ROWS_MAX: usize = limits::LIST_PAGE_MAX as usize;
 pub(crate) fn list(tables: &dyn Tables, actor: Option<&Actor>, q: &ListThreads) -> Result<ThreadPage, Stop> {
     let owner = require_agent(q.owner.as_ref())?;
     require_owner(actor, owner)?;
+    let mut threads = all(tables, owner)?;
+    threads.retain(|t| q.status.is_empty() || t.status == q.status);
+    threads.reverse();
+    threads.truncate(page(q.limit, limits::LIST_PAGE_DEFAULT, limits::LIST_PAGE_MAX));
+    Ok(ThreadPage { threads })
+}
+
+/// Threads in the order they were last written to, behind a place in that order.
+pub(crate) fn changes(
+    tables: &dyn Tables,
+    actor: Option<&Actor>,
+    q: &ListThreadChanges,
+) -> Result<ThreadPage, Stop> {
+    let owner = require_agent(q.owner.as_ref())?;
+    require_owner(actor, owner)?;
+    let mut threads = all(tables, owner)?;
+    let after = (q.after_ms, q.after_thread_id.as_ref());
+    threads.retain(|t| (t.updated_at_ms, t.thread_id.as_ref()) > after);
+    threads.truncate(page(q.limit, limits::LIST_PAGE_DEFAULT, limits::LIST_PAGE_MAX));
+    Ok(ThreadPage { threads })
+}
+
+/// Threads of an inbox, least recently written to first.
+fn all(tables: &dyn Tables, owner: &AgentRef) -> Result<Vec<Thread>, Stop> {
     let mut found: BTreeMap<Vec<u8>, Thread> = BTreeMap::new();
     for intent in received(tables, owner, SCAN_ROWS_MAX)? {
         found.insert(intent.intent_id.to_vec(), view(owner, &intent)?);
@@ -31,16 +63,12 @@ pub(crate) fn list(tables: &dyn Tables, actor: Option<&Actor>, q: &ListThreads) 
         let merged = merge(found.remove(&id), stored);
         found.insert(id, merged);
     }
-    let mut threads: Vec<Thread> = found
-        .into_values()
-        .filter(|t| q.status.is_empty() || t.status == q.status)
-        .collect();
+    let mut threads: Vec<Thread> = found.into_values().collect();
     threads.sort_by(|a, b| {
-        let order = b.updated_at_ms.cmp(&a.updated_at_ms);
-        order.then_with(|| b.thread_id.cmp(&a.thread_id))
+        let order = a.updated_at_ms.cmp(&b.updated_at_ms);
+        order.then_with(|| a.thread_id.cmp(&b.thread_id))
     });
-    threads.truncate(page(q.limit, limits::LIST_PAGE_DEFAULT, limits::LIST_PAGE_MAX));
-    Ok(ThreadPage { threads })
+    Ok(threads)
 }
 
 pub(crate) fn get(tables: &dyn Tables, actor: Option<&Actor>, q: &GetThread) -> Result<Thread, Stop> {
@@ -48,17 +76,86 @@ pub(crate) fn get(tables: &dyn Tables, actor: Option<&Actor>, q: &GetThread) -> 
     let owner = require_agent(q.owner.as_ref())?;
     require_owner(actor, owner)?;
     let id = IntentId::from_slice(&q.thread_id).ok_or_else(missing)?;
-    let stored: Option<Thread> = rows::read(tables, &keys::thread(owner, &q.thread_id))?;
+    shown(tables, owner, id)?.ok_or_else(missing)
+}
+
+/// A thread as its owner sees it.
+pub(crate) fn shown(
+    tables: &dyn Tables,
+    owner: &AgentRef,
+    id: IntentId,
+) -> Result<Option<Thread>, TableError> {
+    let stored: Option<Thread> = rows::read(tables, &keys::thread(owner, id.as_bytes()))?;
     let received = match tables.get(&keys::recipient(owner, id))? {
         Some(_) => intents::intent(tables, id)?,
         None => None,
     };
     let view = received.map(|intent| view(owner, &intent)).transpose()?;
-    match (view, stored) {
-        (view, Some(stored)) => Ok(merge(view, stored)),
-        (Some(view), None) => Ok(view),
-        (None, None) => Err(missing()),
+    Ok(match (view, stored) {
+        (view, Some(stored)) => Some(merge(view, stored)),
+        (view, None) => view,
+    })
+}
+
+/// The stored part of a thread that is shown: what was written to it so far.
+pub(crate) fn stored_or_new(
+    tables: &dyn Tables,
+    owner: &AgentRef,
+    shown: &Thread,
+) -> Result<Thread, TableError> {
+    let stored: Option<Thread> = rows::read(tables, &keys::thread(owner, &shown.thread_id))?;
+    Ok(stored.unwrap_or_else(|| Thread {
+        timeline: Vec::new(),
+        ..shown.clone()
+    }))
+}
+
+/// Writes the stored part of a thread, with the timer of its retention.
+pub(crate) fn store(
+    tx: &mut Transaction<'_, '_>,
+    owner: &AgentRef,
+    id: IntentId,
+    mut thread: Thread,
+) -> Result<(), Stop> {
+    thread.updated_at_ms = tx.now_ms;
+    rows::write(tx.tables, keys::thread(owner, id.as_bytes()), &thread);
+    let due_ms = tx.now_ms.saturating_add(tx.ctx.settings.terminal_retention_ms);
+    let subject = [id.as_bytes().as_slice(), owner.key.as_bytes()].concat();
+    timers::add(
+        tx,
+        due_ms,
+        slot_of(owner),
+        TimerKind::ThreadRetention,
+        &subject,
+        tx.now_ms,
+    );
+    Ok(())
+}
+
+/// Refuses a thread that people have filled up. A completion always has room.
+pub(crate) fn require_room(thread: &Thread) -> Result<(), Stop> {
+    if thread.encoded_len() > THREAD_BYTES_MAX {
+        return Err(reject(
+            ErrorCode::PayloadTooLarge,
+            format!("the thread would exceed {THREAD_BYTES_MAX} bytes; delete messages first"),
+        ));
     }
+    Ok(())
+}
+
+/// Id of the entry that is written as the `position`th: the same on every replica.
+pub(crate) fn entry_id(id: IntentId, owner: &AgentRef, kind: &str, now_ms: u64, position: usize) -> Bytes {
+    event_id(id, &owner.key, &format!("{kind} {now_ms} {position}"))
+}
+
+/// Hides the text of a message; `false` when the entry is none, or has none any more.
+pub(crate) fn hide(entry: &mut TimelineEntry) -> bool {
+    let deleted = b"{\"deleted\":true}";
+    if entry.event_type != "reply" || entry.details.as_ref() == deleted {
+        return false;
+    }
+    entry.details = Bytes::from_static(deleted);
+    true
 }
 
 /// Somebody else's inbox does not exist.
@@ -78,7 +175,7 @@ fn view(owner: &AgentRef, intent: &Intent) -> Result<Thread, TableError> {
         event_type: "intent_received".into(),
         actor: intent.from_agent.clone(),
         at_ms: intent.created_at_ms,
-        details: bytes::Bytes::new(),
+        details: Bytes::new(),
     };
     let status = if intent.status().is_terminal() {
         "done"
@@ -95,6 +192,7 @@ fn view(owner: &AgentRef, intent: &Intent) -> Result<Thread, TableError> {
         created_at_ms: intent.created_at_ms,
         updated_at_ms: intent.updated_at_ms,
         timeline: vec![received],
+        read_at_ms: 0,
     })
 }
 
@@ -102,6 +200,9 @@ fn view(owner: &AgentRef, intent: &Intent) -> Result<Thread, TableError> {
 fn merge(view: Option<Thread>, mut stored: Thread) -> Thread {
     if let Some(view) = view {
         stored.created_at_ms = view.created_at_ms;
+        if view.status == "done" {
+            stored.status = view.status;
+        }
         stored.updated_at_ms = stored.updated_at_ms.max(view.updated_at_ms);
         let mut timeline = view.timeline;
         timeline.append(&mut stored.timeline);

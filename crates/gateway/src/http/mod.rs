@@ -135,7 +135,13 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
         ("/v1/deliveries/{id}", get(deliveries::get)),
         ("/v1/deliveries/{id}/replay", post(deliveries::replay)),
         ("/v1/inbox", get(inbox::list)),
-        ("/v1/inbox/changes", get(later)),
+        ("/v1/inbox/changes", get(inbox::changes)),
+        ("/v1/inbox/{id}/read", post(inbox::read)),
+        ("/v1/inbox/{id}/reply", post(inbox::reply)),
+        ("/v1/inbox/{id}/delegate", post(inbox::delegate)),
+        ("/v1/inbox/{id}/approve", post(inbox::approve)),
+        ("/v1/inbox/{id}/reject", post(inbox::reject)),
+        ("/v1/inbox/{id}/messages/delete", post(inbox::delete_messages)),
         ("/v1/inbox/{id}", get(inbox::get)),
     ]
 }

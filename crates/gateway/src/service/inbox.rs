@@ -2,10 +2,16 @@
 
 use baton_protocol::address::slot_of;
 use baton_protocol::limits::LIST_PAGE_MAX;
-use baton_protocol::proto::internal::{AgentRef, GetThread, ListThreads, Thread, query, query_reply};
+use baton_protocol::proto::internal::write_thread::Write;
+use baton_protocol::proto::internal::{
+    AgentRef, Decision, GetThread, IntentView, ListThreadChanges, ListThreads, Thread, ThreadWritten,
+    WriteThread, command, query, query_reply, reply,
+};
 use baton_protocol::{ErrorCode, IntentId, Route, ServiceError};
 
-use super::{Caller, Service, unexpected};
+use super::idempotency::claim;
+use super::{Caller, Change, Failure, Service, unexpected};
+use crate::forms::HandedIn;
 
 impl Service {
     /// Threads of `owner`, most recently updated first; `status` empty = all.
@@ -52,5 +58,125 @@ impl Service {
             )),
             Err(error) => Err(error),
         }
+    }
+
+    /// Threads of `owner` behind a place in the order they were last written to.
+    pub(crate) async fn list_thread_changes(
+        &self,
+        caller: &Caller,
+        owner: AgentRef,
+        after: (u64, Option<IntentId>),
+        limit: u32,
+    ) -> Result<Vec<Thread>, ServiceError> {
+        let route = Route::Slot(slot_of(&owner));
+        let query = query::Body::ListThreadChanges(ListThreadChanges {
+            owner: Some(owner.clone()),
+            after_ms: after.0,
+            after_thread_id: after.1.map(IntentId::to_bytes).unwrap_or_default(),
+            limit,
+        });
+        let actor = Some(caller.actor(Some(owner), None));
+        let query_reply::Outcome::Threads(page) = self.read(route, actor, query).await? else {
+            return Err(unexpected("something else than threads"));
+        };
+        Ok(page.threads)
+    }
+
+    /// Writes to one thread of `owner`.
+    #[tracing::instrument(name = "thread.write", skip_all, fields(thread_id = %id))]
+    pub(crate) async fn write_thread(
+        &self,
+        caller: &Caller,
+        owner: AgentRef,
+        id: IntentId,
+        write: Write,
+        change: &Change,
+    ) -> Result<ThreadWritten, Failure> {
+        let reaches = match &write {
+            Write::Reply(_) => true,
+            Write::Delete(delete) => delete.both,
+            Write::Delegate(_) | Write::Decide(_) | Write::Read(_) => false,
+        };
+        let counterpart = if reaches {
+            self.counterpart(caller, &owner, id).await?
+        } else {
+            None
+        };
+        let route = Route::Slot(slot_of(&owner));
+        let body = command::Body::WriteThread(WriteThread {
+            actor: Some(caller.actor(Some(owner.clone()), change.label.clone())),
+            thread_id: id.to_bytes(),
+            counterpart,
+            write: Some(write),
+            idempotency: change.idempotency.as_ref().map(|request| {
+                let mut claim = claim(caller, request);
+                // The record lives beside the thread, whatever the slot of its hash.
+                claim.in_intent_slot = true;
+                claim
+            }),
+            owner: Some(owner),
+        });
+        let reply = self.ports.proposer.propose(route, body).await?;
+        match reply.outcome {
+            Some(reply::Outcome::ThreadWritten(written)) => Ok(written),
+            Some(reply::Outcome::Rejected(rejection)) => Err(rejection.into()),
+            _ => Err(unexpected("something else than a thread").into()),
+        }
+    }
+
+    /// The other side of a thread; a sender that has no address here has no inbox.
+    async fn counterpart(
+        &self,
+        caller: &Caller,
+        owner: &AgentRef,
+        id: IntentId,
+    ) -> Result<Option<AgentRef>, ServiceError> {
+        let thread = self.get_thread(caller, owner.clone(), id).await?;
+        let other = if thread.from_agent == owner.address {
+            thread.to_agent
+        } else {
+            thread.from_agent
+        };
+        let other = self.resolve_address(caller, &other).await;
+        Ok(other.ok().filter(|other| other.key != owner.key))
+    }
+
+    /// Approves or rejects. An intent that waits for a human takes it as its answer; for any other it is only noted.
+    pub(crate) async fn decide_thread(
+        &self,
+        caller: &Caller,
+        owner: AgentRef,
+        id: IntentId,
+        decision: Decision,
+        change: Change,
+    ) -> Result<ThreadWritten, Failure> {
+        let view: Option<IntentView> = match self.get_intent(caller, id, false).await {
+            Ok(view) => Some(view),
+            Err(error) if error.code == ErrorCode::NotFound => None,
+            Err(error) => return Err(error.into()),
+        };
+        let asked = view.filter(|view| view.intent.as_ref().is_some_and(|intent| intent.gate_open));
+        if let Some(view) = asked {
+            // Whose thread this is must be known before anything is answered in its name.
+            self.get_thread(caller, owner.clone(), id).await?;
+            let task = view.gate.clone().unwrap_or_default().task.unwrap_or_default();
+            let outcome = task.plain_outcome(decision.approve).ok_or_else(|| {
+                ServiceError::new(
+                    ErrorCode::TaskResultInvalid,
+                    format!(
+                        "this task is answered with one of: {}",
+                        task.outcomes().join(", ")
+                    ),
+                )
+            })?;
+            let handed_in = HandedIn::decision(outcome, &decision.comment);
+            let answer = Change {
+                idempotency: None,
+                ..change.clone()
+            };
+            self.answer_seen(caller, id, &view, handed_in, answer).await?;
+        }
+        self.write_thread(caller, owner, id, Write::Decide(decision), &change)
+            .await
     }
 }

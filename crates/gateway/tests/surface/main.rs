@@ -5,6 +5,7 @@
 mod admin;
 mod auth;
 mod grpc;
+mod inbox;
 mod intents;
 mod lists;
 mod repeats;

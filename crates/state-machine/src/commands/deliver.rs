@@ -1,5 +1,6 @@
 //! `DeliverMessage`: a message from another group's outbox (or our own) arrives, in order and once.
 
+use crate::commands::write_thread;
 use crate::intents;
 use crate::json::Object;
 use crate::keys;
@@ -8,13 +9,12 @@ use crate::mailbox::require_agent;
 use crate::outbox;
 use crate::rows;
 use crate::scenario;
-use crate::timers;
+use crate::threads;
 use crate::transaction::{Outcome, Stop, Transaction, done, invalid, reject};
-use baton_protocol::address::slot_of;
 use baton_protocol::proto::internal::outbox_message::Body;
 use baton_protocol::proto::internal::{
     CancelIntent, CompletionNotice, DeliverMessage, EventDetails, StartStep, Status, StepFinished, Thread,
-    TimelineEntry, TimerKind,
+    TimelineEntry,
 };
 use baton_protocol::{ErrorCode, IntentId};
 use bytes::Bytes;
@@ -57,6 +57,7 @@ fn receive(tx: &mut Transaction<'_, '_>, body: Option<&Body>) -> Result<(), Stop
         Some(Body::StepFinished(message)) => scenario::step_finished(tx, message),
         Some(Body::Completion(message)) => complete(tx, message),
         Some(Body::Cancel(message)) => cancel(tx, message),
+        Some(Body::ThreadUpdate(message)) => write_thread::receive(tx, message),
         None => Ok(()),
     }
 }
@@ -134,7 +135,6 @@ fn complete(tx: &mut Transaction<'_, '_>, notice: &CompletionNotice) -> Result<(
         ..Thread::default()
     });
     thread.status = "done".into();
-    thread.updated_at_ms = tx.now_ms;
     thread.timeline.push(TimelineEntry {
         event_id: event_id(id, &owner.key, "intent_completion_delivered"),
         event_type: "intent_completion_delivered".into(),
@@ -142,18 +142,7 @@ fn complete(tx: &mut Transaction<'_, '_>, notice: &CompletionNotice) -> Result<(
         at_ms: tx.now_ms,
         details: completion_details(id, notice).into(),
     });
-    rows::write(tx.tables, key, &thread);
-    let due_ms = tx.now_ms.saturating_add(tx.ctx.settings.terminal_retention_ms);
-    let subject = [id.as_bytes().as_slice(), owner.key.as_bytes()].concat();
-    timers::add(
-        tx,
-        due_ms,
-        slot_of(owner),
-        TimerKind::ThreadRetention,
-        &subject,
-        tx.now_ms,
-    );
-    Ok(())
+    threads::store(tx, owner, id, thread)
 }
 
 fn completion_details(id: IntentId, notice: &CompletionNotice) -> Vec<u8> {

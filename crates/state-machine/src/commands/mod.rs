@@ -25,3 +25,4 @@ pub(crate) mod set_feature_level;
 pub(crate) mod start_scenario;
 pub(crate) mod submit;
 pub(crate) mod update_service_account;
+pub(crate) mod write_thread;

@@ -4,10 +4,10 @@ use super::{AGENTS, SHARD_GROUPS, World, header};
 use baton_protocol::address::{AGENT_CORE, slot_of};
 use baton_protocol::proto::internal::command::Body;
 use baton_protocol::proto::internal::{
-    AcknowledgeOutbox, Actor, AgentRef, AnswerTask, AttemptFence, DeliverMessage, FailAttempt, FinishAttempt,
-    FinishIdempotency, HumanTask, IdempotencyClaim, KeyKind, Member, OutboxMessage, Pulse, RedeliverIntent,
-    Reminders, Reply, ReserveIdempotency, ResolveIntent, ResumeIntent, SubmitIntent, UpdateControls,
-    UpdatePolicy, outbox_message, reply, resume_intent,
+    AcknowledgeOutbox, Actor, AgentRef, AttemptFence, DeliverMessage, FailAttempt, FinishAttempt,
+    FinishIdempotency, IdempotencyClaim, KeyKind, Member, OutboxMessage, Pulse, RedeliverIntent, Reminders,
+    Reply, ReserveIdempotency, ResolveIntent, ResumeIntent, SubmitIntent, UpdateControls, UpdatePolicy,
+    outbox_message, reply, resume_intent,
 };
 use baton_protocol::{IntentId, Route};
 use baton_state_machine::testing::{actor, agent, json};
@@ -44,7 +44,7 @@ impl Draw {
 impl World {
     pub(super) fn command(&self, kind: u8, draw: &mut Draw) -> (usize, Body) {
         let shard = 1 + draw.below(u64::from(SHARD_GROUPS)) as usize;
-        match kind % 26 {
+        match kind % 27 {
             0..=3 => {
                 let submit = self.submit(draw);
                 (self.home(&submit.intent_id, draw), Body::Submit(submit))
@@ -62,6 +62,7 @@ impl World {
             18..=21 => self.message(draw, shard),
             22 => self.acknowledge(draw, shard),
             23 | 24 => self.answer_task(draw),
+            25 => self.write_thread(draw),
             _ => self.meta(draw),
         }
     }
@@ -73,7 +74,7 @@ impl World {
         }
     }
 
-    fn any_id(&self, draw: &mut Draw) -> Bytes {
+    pub(super) fn any_id(&self, draw: &mut Draw) -> Bytes {
         if draw.one_in(12) {
             return Bytes::from_static(b"garbage");
         }
@@ -155,48 +156,6 @@ impl World {
             max_reminders: draw.below(4) as u32,
             escalate_to: draw.pick(&["", "w0", "somebody"]).unwrap().into(),
         }
-    }
-
-    pub(super) fn any_task(draw: &mut Draw) -> HumanTask {
-        HumanTask {
-            title: "Well?".into(),
-            task_type: draw.below(18) as i32,
-            allowed_outcomes: if draw.one_in(3) {
-                vec!["approved".into()]
-            } else {
-                vec![]
-            },
-            required_comment: draw.one_in(4),
-            evidence_required: draw.one_in(6),
-            assignees: draw.pick(&AGENTS).map(String::from).into_iter().collect(),
-            ..HumanTask::default()
-        }
-    }
-
-    /// Half of them for an intent that asks.
-    fn answer_task(&self, draw: &mut Draw) -> (usize, Body) {
-        let asking: Vec<_> = self.open_gates().into_iter().map(IntentId::to_bytes).collect();
-        let intent_id = match draw.pick(&asking) {
-            Some(id) if !draw.one_in(3) => id,
-            _ => self.any_id(draw),
-        };
-        let outcomes = ["approved", "rejected", "submitted", "provided", "maybe"];
-        let command = AnswerTask {
-            actor: Self::any_actor(draw),
-            generation: if draw.one_in(5) { draw.below(3) } else { 1 },
-            outcome: draw.pick(&outcomes).unwrap().into(),
-            comment: if draw.one_in(2) {
-                "because".into()
-            } else {
-                String::new()
-            },
-            evidence: Bytes::from_static(if draw.one_in(2) { b"[1]" } else { b"" }),
-            task_result: Bytes::from_static(b"{}"),
-            expected_policy_generation: draw.one_in(6).then(|| draw.below(2)),
-            idempotency: Self::any_claim(draw),
-            intent_id: intent_id.clone(),
-        };
-        (self.home(&intent_id, draw), Body::AnswerTask(command))
     }
 
     fn resolve(&self, draw: &mut Draw) -> (usize, Body) {

@@ -8,6 +8,7 @@
 
 mod draw;
 mod draw_meta;
+mod draw_people;
 mod draw_pushes;
 mod draw_scenarios;
 

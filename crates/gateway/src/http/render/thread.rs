@@ -17,6 +17,7 @@ pub(crate) fn thread_json(thread: &Thread) -> Vec<u8> {
     out.text("to_agent", &thread.to_agent);
     out.time("created_at", thread.created_at_ms);
     out.time("updated_at", thread.updated_at_ms);
+    out.flag("unread", thread.read_at_ms < thread.updated_at_ms);
     let timeline = thread.timeline.iter().map(|entry| {
         let mut item = Object::new();
         item.text("event_id", &uuid_text(&entry.event_id));
