@@ -3,6 +3,7 @@
 //! # Invariants
 //! - Stateless: everything a restart may not lose is in a group's log.
 //! - JSON stops at `http`; `service` speaks typed requests and is what `grpc` calls too.
+//! - What a client's form schema may cost is bounded when it is accepted (`forms`); it is never run anywhere else.
 //! - No handler reads a row before the caller's tenant is known.
 //! - Over HTTP every success is HTTP 200 with a JSON object; every error has the same body.
 //!

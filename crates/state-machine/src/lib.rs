@@ -9,6 +9,8 @@
 //! - Every row key begins with table and slot (`keys`), so that a group can be split by slot.
 //! - Groups affect each other through `outbox` messages only, numbered per (source, target) without gaps.
 //! - Every read checks the tenant; what a caller may not see does not exist for it.
+//! - An open human task (`gates`) is passed by its answer or by the end of the intent, nothing else; an answer names the generation
+//!   of the task it was checked against, so of two at once one wins.
 //! - Effects are hints for the leader; all of them can be recomputed from the tables.
 //!
 //! Must not depend on tokio, openraft, sled, clocks or random numbers.

@@ -210,10 +210,10 @@ mod tests {
         let mut groups = [Replica::new(0, 1), replica.clone()];
         settle(&mut groups);
         *replica = groups[1].clone();
-        match reply.outcome {
-            Some(reply::Outcome::ThreadWritten(written)) => written,
-            other => panic!("{other:?}"),
-        }
+        let Some(reply::Outcome::ThreadWritten(written)) = reply.outcome else {
+            panic!("refused")
+        };
+        written
     }
 
     fn thread(replica: &Replica, owner: &str) -> Option<Thread> {
@@ -221,10 +221,10 @@ mod tests {
             owner: Some(agent(owner)),
             thread_id: intent_id(&agent("worker"), 1).to_bytes(),
         };
-        match replica.ask(query::Body::GetThread(q)) {
-            query_reply::Outcome::Thread(thread) => Some(thread),
-            _ => None,
-        }
+        let query_reply::Outcome::Thread(thread) = replica.ask(query::Body::GetThread(q)) else {
+            return None;
+        };
+        Some(thread)
     }
 
     fn kinds(thread: &Thread) -> Vec<&str> {
