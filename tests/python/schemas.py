@@ -55,7 +55,20 @@ def folder() -> Path | None:
 # Examples and quick starts read these at the root of `get_intent()`; no client refuses extra keys there.
 INTENT_MIRRORS = {"": {"intent_id", "status", "lifecycle_status", "payload", "result"}}
 # Clients read `address` (command line) or `agent_address` (schema); the mode is what the account was made with.
-ACCOUNT = {"address", "agent_address", "display_name", "delivery_mode", "callback_url"}
+ACCOUNT = {
+    "address",
+    "agent_address",
+    "display_name",
+    "delivery_mode",
+    "callback_url",
+    "callback_secret_set_at",
+    "callback_disabled_at",
+    "callback_disabled_reason",
+}
+# Shown once, by the call that set it.
+PUT_ACCOUNT = {"": {"callback_secret"}, "service_account": ACCOUNT}
+# What a push came to, beside the published fields.
+DELIVERY = {"intent_id", "callback_url", "attempts", "max_attempts", "last_status", "next_attempt_at"}
 
 # method, path, name of the published schema, extra fields by place ("" is the root, "[]" each item of a list).
 PUBLISHED: list[tuple[str, str, str, dict[str, set[str]]]] = [
@@ -72,11 +85,19 @@ PUBLISHED: list[tuple[str, str, str, dict[str, set[str]]]] = [
     ),
     ("GET", r"/v1/agents", "api.agents.list.response", {}),
     ("GET", r"/v1/agents/(?!.*/intents).+", "api.agents.get.response", {}),
-    ("POST", r"/v1/service-accounts", "api.service_accounts.create.response", {"service_account": ACCOUNT}),
+    ("POST", r"/v1/service-accounts", "api.service_accounts.create.response", PUT_ACCOUNT),
     ("GET", r"/v1/service-accounts", "api.service_accounts.list.response", {"service_accounts[]": ACCOUNT}),
     ("GET", r"/v1/service-accounts/[^/]+", "api.service_accounts.get.response", {"service_account": ACCOUNT}),
     # Nothing is published for a change; clients read the same object.
-    ("PATCH", r"/v1/service-accounts/[^/]+", "api.service_accounts.get.response", {"service_account": ACCOUNT}),
+    ("PATCH", r"/v1/service-accounts/[^/]+", "api.service_accounts.get.response", PUT_ACCOUNT),
+    (
+        "GET",
+        r"/v1/deliveries",
+        "api.deliveries.list.response",
+        {"": {"next_cursor"}, "deliveries[]": DELIVERY},
+    ),
+    ("GET", r"/v1/deliveries/[^/]+", "api.deliveries.get.response", {"delivery": DELIVERY}),
+    ("POST", r"/v1/deliveries/[^/]+/replay", "api.deliveries.replay.response", {"delivery": DELIVERY}),
     # The example runner reads the token as `api_key` at the root.
     ("POST", r"/v1/service-accounts/[^/]+/keys", "api.service_accounts.keys.create.response", {"": {"api_key"}}),
     ("POST", r"/v1/service-accounts/[^/]+/keys/[^/]+/revoke", "api.service_accounts.keys.revoke.response", {}),

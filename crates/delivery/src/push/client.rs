@@ -15,7 +15,7 @@ use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use std::error::Error as StdError;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::timeout;
 
 /// What a post came to.
@@ -110,8 +110,8 @@ impl PushClient {
         }
     }
 
-    /// Posts once and waits for the head of the answer.
-    pub(crate) async fn post(&self, url: &Uri, headers: HeaderMap, body: Bytes) -> Outcome {
+    /// Posts once and waits for the head of the answer. Dates in it are judged by `now_ms`, unix milliseconds.
+    pub(crate) async fn post(&self, url: &Uri, headers: HeaderMap, body: Bytes, now_ms: u64) -> Outcome {
         if url.scheme_str() != Some("https") && !self.allow_http {
             return Outcome::Failed(Failure::Blocked(
                 "plain http is not dialled; use https or set push.allow_http".into(),
@@ -131,7 +131,7 @@ impl PushClient {
         _ = timeout(RESPONSE_BODY_TIMEOUT, drain(body)).await;
         Outcome::Answered {
             status: head.status.as_u16(),
-            retry_after: retry_after(&head.headers, SystemTime::now()),
+            retry_after: retry_after(&head.headers, UNIX_EPOCH + Duration::from_millis(now_ms)),
         }
     }
 }

@@ -15,8 +15,9 @@ use baton_protocol::{DeliveryId, FeedItem, IntentId, Route, trace};
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{HeaderMap, StatusCode};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 use tracing::{Instrument, debug, debug_span, warn};
 
 /// First and longest pause before the log is told again.
@@ -78,7 +79,11 @@ impl Attempt {
         let outcome = {
             let _in_flight = metrics::push_begins();
             let (headers, body) = self.message();
-            self.push.client.post(&self.endpoint.url, headers, body).await
+            let now_ms = self.led.now_ms();
+            self.push
+                .client
+                .post(&self.endpoint.url, headers, body, now_ms)
+                .await
         };
         drop(slot);
         metrics::pushed(label(&outcome), begun.elapsed());

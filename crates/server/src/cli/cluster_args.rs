@@ -48,6 +48,16 @@ pub(super) struct ClusterArgs {
         help_heading = "Nodes"
     )]
     pickup_timeout_ms: u64,
+    /// Milliseconds to wait after the first, second, … failed push, comma separated; the last one repeats
+    #[arg(
+        long,
+        env = "BATON_PUSH_RETRY_SCHEDULE_MS",
+        value_delimiter = ',',
+        default_values_t = crate::config::Push::default().retry_schedule_ms,
+        value_name = "MS,…",
+        help_heading = "Nodes"
+    )]
+    push_retry_schedule_ms: Vec<u64>,
     /// Bytes of memory for the tables of one node
     #[arg(
         long,
@@ -98,6 +108,7 @@ impl ClusterArgs {
         base.cluster.shard_groups = self.shard_groups;
         base.delivery.visibility_timeout_ms = self.visibility_timeout_ms;
         base.delivery.pickup_timeout_ms = self.pickup_timeout_ms.max(self.visibility_timeout_ms);
+        base.push.retry_schedule_ms = self.push_retry_schedule_ms;
         base.storage.table_memory_bytes = self.table_memory_bytes;
         base.storage.disk_free_min_bytes = self.disk_free_min_bytes;
         base.log.format = self.log_format;
