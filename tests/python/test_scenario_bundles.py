@@ -202,10 +202,10 @@ def test_nobody_listens(ws: Workspace):
 def test_a_silent_agent(ws: Workspace):
     deadline = datetime.now(timezone.utc) + timedelta(seconds=4)
     run = Run(ws, "silent-agent", deadline_at=deadline.isoformat())
-    agent = ws.agent(run.addresses["worker"], "--mode", "ignore")
-    step_id = agent.wait_for("delivery")["intent_id"]
+    ws.agent(run.addresses["worker"], "--mode", "ignore")
     last, _ = run.end()
     assert last["status"] == "TIMED_OUT"
+    step_id = run.intent()["steps"][0]["intent_id"]
     for intent_id in (run.id, step_id):
         until("the end of the step", lambda: ws.client.get_intent(step_id)["intent"]["status"] == "CANCELED")
         with pytest.raises(AxmeHttpError) as refused:
