@@ -163,6 +163,24 @@ def test_approvals_by_id(ws: Workspace):
         assert plain.get(f"/v1/intents/{intent_id}").json()["result"]["outcome"] == "approved"
 
 
+def test_an_inbox_approves_what_waits_for_its_owner(ws: Workspace):
+    owner = f"desk-{uuid4().hex[:8]}"
+    body = asking({}) | {"to_agent": owner, "from_agent": f"asks-{owner}"}
+    thread_id = ws.client.create_intent(body, correlation_id=body["correlation_id"])["intent_id"]
+    other = ws.node(2)
+    message = ws.client.reply_inbox_thread(thread_id, message="which build?", owner_agent=owner)["thread"]["timeline"][-1]
+    asked = until("the message", lambda: other.list_inbox(owner_agent=f"asks-{owner}")["threads"])
+    assert asked[0]["timeline"][-1]["event_id"] == message["event_id"]
+    approved = other.approve_inbox_thread(thread_id, {"comment": "go"}, owner_agent=owner)["thread"]
+    assert approved["status"] == "done"
+    assert ws.client.get_intent(thread_id)["result"]["outcome"] == "approved"
+    deleted = other.delete_inbox_messages(thread_id, {"mode": "both", "limit": 5}, owner_agent=owner)
+    assert deleted["message_ids"] == [message["event_id"]]
+    changes = ws.client.list_inbox_changes(owner_agent=owner)
+    assert [change["thread"]["thread_id"] for change in changes["changes"]] == [thread_id]
+    assert ws.client.list_inbox_changes(owner_agent=owner, cursor=changes["next_cursor"])["changes"] == []
+
+
 def test_only_who_is_asked_answers(ws: Workspace):
     _, boss = ws.register(f"boss-{uuid4().hex[:8]}")
     address, named = ws.register(f"named-{uuid4().hex[:8]}")
