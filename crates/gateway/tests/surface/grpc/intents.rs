@@ -340,3 +340,25 @@ async fn a_batch_answers_each_item_by_itself() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_resume_answers_the_human_task_of_an_intent() {
+    let server = Server::start().await;
+    let asking = serde_json::json!({"intent_type": "deploy.approval.v1", "human_task": {"title": "Well?"}});
+    let created = server.post("/v1/intents", asking).await.ok();
+    let client = Client::operator(&server).await;
+    let answer = |task_result: &'static str| {
+        let request = v1::ResumeRequest {
+            intent_id: created["intent_id"].as_str().unwrap().to_owned(),
+            action: Some(Action::TaskResult(json(task_result))),
+            ..v1::ResumeRequest::default()
+        };
+        let mut intents = client.intents();
+        async move { intents.resume(request).await }
+    };
+    let maybe = answer(r#"{"outcome":"maybe"}"#).await;
+    refused(maybe, Code::InvalidArgument, "task_result_invalid");
+    let done = answer(r#"{"outcome":"approved"}"#).await.unwrap().into_inner();
+    assert_eq!(done.intent.unwrap().status(), v1::Status::Completed);
+    server.stop().await;
+}
