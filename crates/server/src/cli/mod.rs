@@ -9,6 +9,7 @@ mod completion;
 mod connect;
 mod context;
 mod contexts;
+mod deliveries;
 mod demo;
 mod dev;
 mod doctor;
@@ -66,6 +67,9 @@ enum Command {
     Scenarios(scenarios::ScenariosArgs),
     /// See what came for an address and what became of what it sent
     Inbox(inbox::InboxArgs),
+    /// See what became of pushed deliveries, and post dead letters again
+    #[command(visible_alias = "delivery")]
+    Deliveries(deliveries::DeliveriesArgs),
     /// Look at nodes, groups and leaders; move leaders
     Cluster(cluster::ClusterCommandArgs),
     /// Watch nodes, groups and backlogs live
@@ -122,6 +126,7 @@ fn run(command: Command, out: Output) -> Result<(), Failure> {
         Command::Agents(args) => on_runtime(agents::run(args, out)),
         Command::Scenarios(args) => on_runtime(scenarios::run(args, out)),
         Command::Inbox(args) => on_runtime(inbox::run(args, out)),
+        Command::Deliveries(args) => on_runtime(deliveries::run(args, out)),
         Command::Cluster(args) => on_runtime(cluster::run(args, out)),
         Command::Top(args) => on_runtime(top::run(args, out)),
         Command::Doctor(args) => on_runtime(doctor::run(args, out)),
@@ -210,6 +215,7 @@ mod tests {
             "agents",
             "scenarios",
             "inbox",
+            "deliveries",
             "cluster",
             "top",
             "doctor",
@@ -255,6 +261,10 @@ mod tests {
             "baton inbox",
             "baton inbox --owner a",
             "baton inbox show t",
+            "baton deliveries list --status dead-lettered,failed",
+            "baton deliveries show d",
+            "baton deliveries replay d",
+            "baton deliveries replay --all --dry-run",
             "baton cluster transfer-leader 3 --to 2",
             "baton top --once -o yaml",
             "baton context add dev --env-file e",
@@ -266,6 +276,8 @@ mod tests {
         for line in [
             "baton intents submit --to a",
             "baton intents submit --to a --type t --json {",
+            "baton deliveries replay",
+            "baton deliveries replay d --all",
             "baton intents resume i",
             "baton intents resume i --approve --reject",
             "baton intents list --status done",
