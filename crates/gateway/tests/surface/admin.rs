@@ -337,7 +337,6 @@ async fn what_is_not_there_says_so() {
         server.get("/v1/mesh/agents").await.refused(501),
         "not_implemented"
     );
-    assert_eq!(server.get("/v1/intents").await.refused(501), "not_implemented");
     assert_eq!(server.get("/v1/intents/%ff").await.refused(400), "bad_request");
     let put = server
         .request(Method::PUT, "/v1/intents", OPERATOR_TOKEN)

@@ -6,8 +6,10 @@ use serde_json::json;
 
 /// Routes that answer without a key: they say nothing about anybody's data.
 const PUBLIC: [&str; 5] = ["/health", "/v1/health", "/livez", "/readyz", "/startupz"];
-/// Routes of accounts and keys: (method, pattern), closed to agents.
-const MANAGERS_ONLY: [(&str, &str); 7] = [
+/// Routes that are about a whole workspace: (method, pattern), closed to agents.
+const MANAGERS_ONLY: [(&str, &str); 9] = [
+    ("POST", "/v1/intents/bulk-cancel"),
+    ("GET", "/v1/intents"),
     ("POST", "/v1/service-accounts"),
     ("PATCH", "/v1/service-accounts/{id}"),
     ("DELETE", "/v1/service-accounts/{id}"),
