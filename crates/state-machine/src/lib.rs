@@ -11,6 +11,7 @@
 //! - Every read checks the tenant; what a caller may not see does not exist for it.
 //! - An open human task (`gates`) is passed by its answer or by the end of the intent, nothing else; an answer names the generation
 //!   of the task it was checked against, so of two at once one wins.
+//! - A scenario starts a bounded number of steps, and what its end leaves open (step, question, timer) ends with it.
 //! - Effects are hints for the leader; all of them can be recomputed from the tables.
 //!
 //! Must not depend on tokio, openraft, sled, clocks or random numbers.
