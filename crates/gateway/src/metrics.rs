@@ -17,6 +17,9 @@ pub const CONNECTIONS_OPEN: &str = "baton.gateway.connections.open";
 /// Requests refused, by error `code`.
 pub const ERRORS: &str = "baton.gateway.errors";
 
+/// Payloads that do not fit the schema of their type, by `mode` of the schema.
+pub const SCHEMA_VIOLATIONS: &str = "baton.gateway.schema.violations";
+
 /// Tells the installed recorder what the metrics mean.
 pub(crate) fn describe() {
     describe_counter!(HTTP_REQUESTS, Unit::Count, "requests answered");
@@ -33,6 +36,11 @@ pub(crate) fn describe() {
     );
     describe_gauge!(STREAMS_OPEN, Unit::Count, "event streams open now");
     describe_gauge!(CONNECTIONS_OPEN, Unit::Count, "client connections open now");
+    describe_counter!(
+        SCHEMA_VIOLATIONS,
+        Unit::Count,
+        "payloads that do not fit the schema of their intent type"
+    );
     describe_counter!(ERRORS, Unit::Count, "requests refused, by error code");
 }
 

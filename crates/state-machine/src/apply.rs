@@ -160,7 +160,8 @@ pub fn is_deduplicated(body: &Body) -> bool {
         | Body::ReplayDelivery(_)
         | Body::SetFeatureLevel(_)
         | Body::AnswerTask(_)
-        | Body::WriteThread(_) => true,
+        | Body::WriteThread(_)
+        | Body::PutSchema(_) => true,
     }
 }
 
@@ -192,5 +193,6 @@ fn dispatch(tx: &mut Transaction<'_, '_>, body: Body) -> Outcome {
         Body::SetFeatureLevel(c) => commands::set_feature_level::apply(tx, &c),
         Body::WriteThread(c) => commands::write_thread::apply(tx, &c),
         Body::AnswerTask(c) => commands::answer_task::apply(tx, &c),
+        Body::PutSchema(c) => commands::put_schema::apply(tx, c),
     }
 }

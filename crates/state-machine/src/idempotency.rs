@@ -147,7 +147,8 @@ pub(crate) fn is_success(reply: &Reply) -> bool {
             | reply::Outcome::ServiceAccount(_)
             | reply::Outcome::ApiKey(_)
             | reply::Outcome::Delivery(_)
-            | reply::Outcome::ThreadWritten(_),
+            | reply::Outcome::ThreadWritten(_)
+            | reply::Outcome::Schema(_),
         ) => true,
     }
 }

@@ -40,6 +40,7 @@
 //! | 8a | keys | SHA-256 of the token | `ApiKey` |
 //! | 8b | keys of an account | len u16, account id, key id | SHA-256 of the token |
 //! | 8c | account count | | u64 |
+//! | 8d | schemas | len u16, workspace id, semantic type | `SemanticSchema` |
 //! | 90 | push agents | address | account id |
 //! | 91 | callback secrets | account id | `CallbackSecrets` |
 //!
@@ -90,6 +91,7 @@ const WORKSPACE_ACCOUNT: u8 = 0x89;
 const KEY: u8 = 0x8a;
 const ACCOUNT_KEY: u8 = 0x8b;
 const ACCOUNT_COUNT: u8 = 0x8c;
+const SCHEMA: u8 = 0x8d;
 
 /// Half-open range of keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -417,6 +419,12 @@ pub(crate) fn account_name(workspace_id: &str, name: &str) -> Vec<u8> {
         ACCOUNT_NAME,
         &[&len(workspace_id), workspace_id.as_bytes(), name.as_bytes()],
     )
+}
+
+/// The empty workspace id stands for the whole cluster.
+pub(crate) fn schema(workspace_id: &str, semantic_type: &str) -> Vec<u8> {
+    let workspace = [&len(workspace_id), workspace_id.as_bytes()].concat();
+    meta(SCHEMA, &[&workspace, semantic_type.as_bytes()])
 }
 
 pub(crate) fn workspace_account(workspace_id: &str, account_id: &str) -> Vec<u8> {

@@ -1,5 +1,6 @@
 //! Reads of one group's tables, with tenant checks.
 
+mod schemas;
 mod tenants;
 
 use crate::callbacks;
@@ -77,6 +78,7 @@ fn find(tables: &dyn Tables, query: &Query) -> Found {
         Body::GetBacklog(q) => get_backlog(tables, actor, q),
         Body::ListTasks(q) => gates::list::list(tables, actor, q).map(Outcome::Tasks),
         Body::GetDelivery(q) => pushes::get(tables, actor, q).map(Outcome::Delivery),
+        Body::FindSchema(q) => schemas::find(tables, actor, q).map(Outcome::Schema),
         Body::ListDeliveries(q) => pushes::list(tables, actor, q).map(Outcome::Deliveries),
         Body::ListReplays(q) => pushes::list_replays(tables, actor, q).map(Outcome::Deliveries),
         Body::ListPushAgents(q) => callbacks::list_agents(tables, actor, q).map(Outcome::PushAgents),

@@ -196,7 +196,7 @@ fn form(
     handed_in: &HandedIn,
     mut document: Map<String, Value>,
 ) -> Result<Value, ServiceError> {
-    let form = Form::read(&task.form_schema)?;
+    let form = Form::read(&task.form_schema, "this task")?;
     for (name, _) in &handed_in.members {
         if name != "data"
             && let Some(value) = handed_in.value(name)

@@ -5,10 +5,12 @@
 
 mod answer;
 mod coerce;
+mod narrowing;
 mod schema;
 
 pub(crate) use answer::{Checked, HandedIn, check_answer, is_positive_decision};
-pub(crate) use schema::check_schema;
+pub(crate) use narrowing::narrowing;
+pub(crate) use schema::{Form, check_schema};
 
 use baton_protocol::{ErrorCode, ServiceError};
 

@@ -61,21 +61,31 @@ fn compile(schema: &[u8]) -> Result<(Value, Validator), String> {
 
 /// A schema that was accepted before.
 #[derive(Debug)]
-pub(super) struct Form {
-    pub(super) schema: Value,
+pub(crate) struct Form {
+    pub(crate) schema: Value,
     validator: Validator,
 }
 
 impl Form {
-    pub(super) fn read(schema: &[u8]) -> Result<Self, ServiceError> {
+    /// # Errors
+    /// `Internal` when it cannot be used after all; `what` says whose it is.
+    pub(crate) fn read(schema: &[u8], what: &str) -> Result<Self, ServiceError> {
         let (schema, validator) = compile(schema)
-            .map_err(|why| ServiceError::new(ErrorCode::Internal, format!("the form of this task {why}")))?;
+            .map_err(|why| ServiceError::new(ErrorCode::Internal, format!("the schema of {what} {why}")))?;
         Ok(Self { schema, validator })
     }
 
     /// # Errors
     /// `TaskResultInvalid` with the first violations.
     pub(super) fn check(&self, document: &Value) -> Result<(), ServiceError> {
+        match self.violations(document) {
+            None => Ok(()),
+            Some(violations) => Err(wrong(format!("the answer does not fit the form: {violations}"))),
+        }
+    }
+
+    /// The first violations, if there are any.
+    pub(crate) fn violations(&self, document: &Value) -> Option<String> {
         let mut violations = Vec::new();
         for error in self.validator.iter_errors(document).take(VIOLATIONS_MAX) {
             let place = error.instance_path().to_string();
@@ -87,13 +97,7 @@ impl Form {
                 format!("{place}: {what}")
             });
         }
-        if violations.is_empty() {
-            return Ok(());
-        }
-        Err(wrong(format!(
-            "the answer does not fit the form: {}",
-            violations.join("; ")
-        )))
+        (!violations.is_empty()).then(|| violations.join("; "))
     }
 }
 

@@ -243,12 +243,20 @@ pub(crate) fn json_payload(bytes: &[u8]) -> Payload {
 /// # Errors
 /// `BadRequest` when a string in it is no valid text.
 pub(crate) fn canonical_hash(body: &[u8]) -> Result<[u8; 32], ServiceError> {
+    Ok(Sha256::digest(canonical(body)?).into())
+}
+
+/// The canonical form itself.
+///
+/// # Errors
+/// `BadRequest` when a string in it is no valid text.
+pub(crate) fn canonical(body: &[u8]) -> Result<Vec<u8>, ServiceError> {
     let mut canonical = Vec::with_capacity(body.len());
     let trimmed = body.trim_ascii();
     let text = std::str::from_utf8(if trimmed.is_empty() { b"{}" } else { trimmed });
     let text = text.map_err(|_| ServiceError::new(ErrorCode::BadRequest, "the body is not UTF-8"))?;
     write_canonical(text, &mut canonical).map_err(|e| bad_json(&e))?;
-    Ok(Sha256::digest(&canonical).into())
+    Ok(canonical)
 }
 
 fn write_canonical(text: &str, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {

@@ -15,6 +15,7 @@ mod intents;
 mod json;
 mod render;
 pub(crate) mod scenarios;
+mod schemas;
 mod sse;
 mod stream;
 mod tasks;
@@ -38,7 +39,7 @@ use call::Call;
 use error::{ApiError, not_found};
 
 /// Path families of the surface that this version knows of but does not serve.
-const LATER_FAMILIES: [&str; 28] = [
+const LATER_FAMILIES: [&str; 27] = [
     "/mcp",
     "/v1/access-requests",
     "/v1/aliases",
@@ -60,7 +61,6 @@ const LATER_FAMILIES: [&str; 28] = [
     "/v1/quotas",
     "/v1/routing",
     "/v1/scenarios",
-    "/v1/schemas",
     "/v1/sessions",
     "/v1/tool-registry",
     "/v1/transports",
@@ -109,6 +109,8 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
         ("/v1/me/tasks", get(tasks::list)),
         ("/v1/approvals/{id}/decision", post(tasks::decide)),
         ("/v1/capabilities", get(health::capabilities)),
+        ("/v1/schemas", post(schemas::put)),
+        ("/v1/schemas/{type}", get(schemas::get)),
         ("/v1/scenarios/apply", post(scenarios::apply)),
         ("/v1/scenarios/validate", post(scenarios::validate)),
         ("/v1/tool-registry/macros", get(scenarios::macros)),

@@ -16,6 +16,7 @@ mod inbox;
 mod intents;
 mod listing;
 pub(crate) mod scenario;
+pub(crate) mod schemas;
 mod submit;
 mod tasks;
 mod tokens;
@@ -142,11 +143,16 @@ impl From<Rejection> for Failure {
 pub(crate) struct Service {
     pub(crate) ports: Ports,
     pub(crate) config: Arc<GatewayConfig>,
+    compiled: schemas::Compiled,
 }
 
 impl Service {
     pub(crate) fn new(ports: Ports, config: Arc<GatewayConfig>) -> Self {
-        Self { ports, config }
+        Self {
+            ports,
+            config,
+            compiled: schemas::Compiled::default(),
+        }
     }
 
     /// A linearizable read; a rejection becomes the error.
@@ -208,7 +214,7 @@ fn invalid(message: impl Into<String>) -> ServiceError {
     ServiceError::new(ErrorCode::InvalidArgument, message)
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");

@@ -119,6 +119,8 @@ impl Service {
                 "max_delivery_attempts must be 1 to {DELIVERY_ATTEMPTS_MAX}"
             )));
         }
+        self.check_payload(caller, &submit.intent_type, &submit.payload)
+            .await?;
         let reply_to = self.acting_for(caller, submit.reply_to.as_deref()).await?;
         let own = caller.account.address.clone();
         let from_agent = match caller.kind() {

@@ -9,6 +9,7 @@ mod inbox;
 mod intents;
 mod lists;
 mod repeats;
+mod schemas;
 mod streams;
 mod support;
 mod tasks;

@@ -14,6 +14,7 @@ pub(crate) mod finish;
 pub(crate) mod finish_attempt;
 pub(crate) mod policy;
 pub(crate) mod pulse;
+pub(crate) mod put_schema;
 pub(crate) mod record_replay;
 pub(crate) mod redeliver;
 pub(crate) mod replay_delivery;

@@ -5,15 +5,15 @@ use super::draw_pushes::secret;
 use super::{AGENTS, World, account, bootstrap};
 use baton_protocol::proto::internal::command::Body;
 use baton_protocol::proto::internal::{
-    ApiKey, CreateApiKey, CreateServiceAccount, DisableCallback, RevokeApiKey, SetFeatureLevel,
-    UpdateServiceAccount,
+    ApiKey, CreateApiKey, CreateServiceAccount, DisableCallback, PutSchema, RevokeApiKey, SemanticSchema,
+    SetFeatureLevel, UpdateServiceAccount,
 };
 use bytes::Bytes;
 
 impl World {
     pub(super) fn meta(&self, draw: &mut Draw) -> (usize, Body) {
         let account_id = format!("sa{}", draw.below(3));
-        let body = match draw.below(8) {
+        let body = match draw.below(9) {
             0 => Body::Bootstrap(bootstrap()),
             1 | 2 => Body::CreateServiceAccount(CreateServiceAccount {
                 actor: Self::any_actor(draw),
@@ -59,6 +59,20 @@ impl World {
                 service_account_id: account_id,
                 callback_url: "https://hook.example.com/".into(),
                 reason: "410".into(),
+            }),
+            8 => Body::PutSchema(PutSchema {
+                actor: Self::any_actor(draw),
+                schema: draw.one_in(5).then(SemanticSchema::default).or_else(|| {
+                    let document = Bytes::copy_from_slice(&[draw.below(3) as u8]);
+                    Some(SemanticSchema {
+                        semantic_type: format!("a.b.v{}", draw.below(2)),
+                        workspace_id: draw.pick(&["", "w1", "w2"]).unwrap().to_owned(),
+                        document_sha256: document.clone(),
+                        document,
+                        ..SemanticSchema::default()
+                    })
+                }),
+                judged_against_sha256: Bytes::copy_from_slice(&[draw.below(3) as u8]),
             }),
             _ => Body::SetFeatureLevel(SetFeatureLevel {
                 level: draw.below(4) as u32,
