@@ -4,7 +4,8 @@
     benches/peers/install.sh                  # once: the distribution's packages
     benches/peers/run.py [--only nats,etcd] [--seconds 10] [--out FILE.json]
 
-Every broker gets three nodes on loopback and an empty directory, and is stopped before the next one starts. Only
+Baton is measured with one agent address, as the others' load goes to one queue, and as "baton-32" with 32 addresses in 16
+groups. Every broker gets three nodes on loopback and an empty directory, and is stopped before the next one starts. Only
 processes that this program started are ended. A broker that is not installed is left out and named.
 """
 
@@ -62,8 +63,8 @@ def json_of(command, seconds):
     return json.loads(text)
 
 
-def measure_baton(arguments):
-    command = [arguments.baton, "bench", *MODES, "--output", "json", "--idle", "5", "--nodes", "3"]
+def measure_baton(arguments, agents):
+    command = [arguments.baton, "bench", *MODES, "--output", "json", "--idle", "5", "--nodes", "3", "--agents", str(agents)]
     command += ["--protocol", arguments.protocol, *load_of(arguments)]
     document = json_of(command, limit_seconds(arguments))
     if document["profile"] != "release" and not arguments.dev:
@@ -160,7 +161,8 @@ def main():
     results, left_out = {}, {}
     if not arguments.without_baton:
         print("== baton", file=sys.stderr)
-        results["baton"] = measure_baton(arguments)
+        results["baton"] = measure_baton(arguments, 1)
+        results["baton-32"] = measure_baton(arguments, 32)
     wanted = [kind for kind in brokers.ALL if kind.name in arguments.only.split(",")]
     program = generator(arguments) if wanted else None
     # Removed in the end. PostgreSQL runs as a user of its own and must be able to get in.

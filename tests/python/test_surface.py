@@ -158,12 +158,13 @@ def test_readers_of_whole_bodies_see_a_delivery_at_once(ws: Workspace):
 def test_validation_and_apply_agree(ws: Workspace):
     worker = [{"role": "w", "address": payment.fresh("worker")}]
     step = {"step_id": "one", "assigned_to": "w"}
+    told = {"step_id": "two", "tool_id": "tool.internal.notification"}
     refused = {
         "agents[0].address": bundle([step], [{"role": "w", "address": "x", "create_if_missing": True}]),
         "agents[0].delivery_mode": bundle([step], [{**worker[0], "delivery_mode": "fax"}]),
         "agents[0].callback_url": bundle([step], [{**worker[0], "callback_url": "ftp://x"}]),
         "intent is required": bundle([step], worker, intent=None),
-        "leads back to itself": bundle([{**step, "on_success": "one"}], worker),
+        "leads back to itself": bundle([step, {**told, "on_success": "two"}], worker),
         "agents holds 51": bundle([step], [{"role": f"r{n}", "address": f"many-{n}"} for n in range(51)]),
         "workflow.steps holds 101": bundle([{**step, "step_id": f"s{n}"} for n in range(101)], worker),
     }
