@@ -297,6 +297,11 @@ impl Client {
         }
     }
 
+    /// Notes that the endpoint with this number does not do what it should.
+    pub(crate) fn blame(&self, endpoint: usize) {
+        self.shared.endpoints.failed(endpoint);
+    }
+
     fn read_leader(&self, agent: Option<&str>, metadata: &MetadataMap) {
         let named = metadata.get(LEADER_HEADER).and_then(|value| value.to_str().ok());
         if let (Some(agent), Some(address)) = (agent, named) {

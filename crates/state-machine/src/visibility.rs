@@ -85,11 +85,13 @@ fn is_escalated_to(actor: &Actor, intent: &Intent) -> bool {
 }
 
 /// Whether the actor may answer a human task. Whoever asks does not answer itself: the key of the sending agent may not,
-/// unless the task names it.
+/// unless the task names it, and cannot give itself the right. What a scenario asks is answered in its own workspace.
 pub(crate) fn may_answer(actor: Option<&Actor>, intent: &Intent, gate: &Gate) -> bool {
     let Some(actor) = actor else { return true };
     match actor.kind() {
-        KeyKind::Operator | KeyKind::Workspace => sees(Some(actor), intent),
+        KeyKind::Operator => true,
+        KeyKind::Workspace if intent.scenario_parent => same(&actor.workspace_id, &intent.workspace_id),
+        KeyKind::Workspace => sees(Some(actor), intent),
         KeyKind::Unspecified => false,
         KeyKind::Agent => {
             let as_itself = actor.acting_for.as_ref().is_none_or(|a| is_self(actor, Some(a)));
@@ -100,7 +102,8 @@ pub(crate) fn may_answer(actor: Option<&Actor>, intent: &Intent, gate: &Gate) ->
                     // The holder of a scenario is an agent of some step, who is not asked.
                     || (!intent.scenario_parent && is_self(actor, intent.holder()))
                     || is_escalated_to(actor, intent)
-                    || is_granted(&actor.address, intent, Operation::Resume))
+                    || (!is_sender(&actor.address, intent)
+                        && is_granted(&actor.address, intent, Operation::Resume)))
         }
     }
 }
@@ -221,6 +224,31 @@ pub(crate) fn label(actor: Option<&Actor>) -> &str {
 mod tests {
     use super::*;
     use crate::testing::{actor, agent};
+
+    #[test]
+    fn what_a_scenario_asks_is_answered_in_its_own_workspace() {
+        let at = |workspace: &str| Actor {
+            kind: KeyKind::Workspace.into(),
+            workspace_id: workspace.into(),
+            ..Actor::default()
+        };
+        let mut intent = Intent {
+            workspace_id: "own".into(),
+            to_agent: Some(AgentRef {
+                workspace_id: "other".into(),
+                ..AgentRef::default()
+            }),
+            ..Intent::default()
+        };
+        let answers = |workspace, intent: &Intent| may_answer(Some(&at(workspace)), intent, &Gate::default());
+        assert!(answers("own", &intent) && answers("other", &intent));
+        intent.scenario_parent = true;
+        assert!(answers("own", &intent));
+        assert!(
+            !answers("other", &intent),
+            "the agent of a step is not who is asked"
+        );
+    }
 
     #[test]
     fn a_literal_of_another_workspace_is_somebody_else() {

@@ -19,6 +19,8 @@ use tonic::Streaming;
 const STREAM_QUEUE_ITEMS_MAX: usize = 8;
 /// Items taken from the callers at once.
 const TAKE_ITEMS_MAX: usize = 256;
+/// Refusals in a row, without a receipt, after which another node is tried: this one may be cut off from the others.
+const BLAMED_MAX: u32 = 8;
 /// A followed intent that is older than this is not submitted again, but asked about: the server forgets keys.
 const RESUBMIT_AGE_MAX: Duration = Duration::from_secs(3_600);
 /// How long one question about an old intent's end may take.
@@ -37,6 +39,12 @@ pub(super) struct Driver {
     closed: bool,
     /// Streams in a row that gave no answer.
     barren: u32,
+    /// The node of this stream, by number.
+    at: usize,
+    /// Refusals in a row that another node might not have given.
+    blamed: u32,
+    /// Why this stream is to be left.
+    leave: Option<Error>,
 }
 
 type Responses = Streaming<v1::SubmitStreamResponse>;
@@ -56,6 +64,9 @@ impl Driver {
             pending: Pending::default(),
             closed: false,
             barren: 0,
+            at: endpoint,
+            blamed: 0,
+            leave: None,
         }
     }
 
@@ -69,6 +80,7 @@ impl Driver {
                     None => return,
                 }
             }
+            self.at = self.client.endpoint_for(About::Endpoint(self.endpoint));
             let served = match self.open().await {
                 Ok((requests, responses)) => self.serve(requests, responses).await,
                 Err(error) => Err(error),
@@ -76,6 +88,9 @@ impl Driver {
             match served {
                 Ok(()) => return,
                 Err(error) if error.retryable() => {
+                    if error.blames_endpoint() {
+                        self.client.blame(self.at);
+                    }
                     tracing::debug!(%error, "submit stream ended; what is unanswered goes to the next node");
                     self.barren += 1;
                     if self.barren > 1 {
@@ -131,7 +146,12 @@ impl Driver {
             tokio::select! {
                 biased;
                 answer = responses.message() => match answer {
-                    Ok(Some(answer)) => self.answered(answer),
+                    Ok(Some(answer)) => {
+                        self.answered(answer);
+                        if let Some(error) = self.leave.take() {
+                            return Err(error);
+                        }
+                    }
                     Ok(None) => return Err(self.lost("the server ended the stream")),
                     Err(status) => {
                         let error = Error::from_status(&status, self.client.endpoint());
@@ -196,6 +216,7 @@ impl Driver {
         let Some(entry) = self.pending.get_mut(id) else {
             return;
         };
+        self.blamed = 0;
         if !leader.is_empty() {
             self.client.learn_leader(&entry.spec.to_agent, leader);
         }
@@ -216,6 +237,13 @@ impl Driver {
             return;
         };
         entry.failures += 1;
+        if error.blames_endpoint() {
+            self.blamed += 1;
+            if self.blamed >= BLAMED_MAX {
+                self.blamed = 0;
+                self.leave = Some(error.clone());
+            }
+        }
         let safe = entry.has_key() || error.proves_no_effect();
         if error.retryable() && safe {
             let pause = self.client.retry().pause(entry.failures, error.retry_after());

@@ -86,6 +86,28 @@ async fn a_submitter_sends_each_intent_to_the_leader_of_its_agent() {
 }
 
 #[tokio::test]
+async fn a_submitter_leaves_a_leader_that_answers_but_cannot_commit() {
+    let world = World::new();
+    let (first, second) = (Node::start(&world).await, Node::start(&world).await);
+    let client = client(&[&first, &second]);
+    let submitter = client.submitter().open();
+    let submit = || Submit::new("payment", "intent.payment.v1");
+    world.with(|s| s.leaders.insert("payment".into(), second.address().to_owned()));
+    submitter.submit(submit()).await.unwrap().await.unwrap();
+    // Cut off from its peers: it refuses everything, and so does nobody else.
+    let refuse = || refusal(Code::Unavailable, "not_leader");
+    world.with(|s| s.cut_off = Some((second.address().to_owned(), refuse())));
+    submitter.submit(submit()).await.unwrap().await.unwrap();
+    let asked = asked(&world);
+    assert_eq!(
+        asked.last().map(String::as_str),
+        Some(first.address()),
+        "{asked:?}"
+    );
+    submitter.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_worker_works_at_its_leader_and_elsewhere_when_that_is_gone() {
     let world = World::new();
     let (first, second) = (Node::start(&world).await, Node::start(&world).await);

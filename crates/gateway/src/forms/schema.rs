@@ -13,8 +13,13 @@ use super::wrong;
 const SCHEMA_NODES_MAX: u64 = 2_000;
 /// Nesting of a schema.
 const SCHEMA_DEPTH_MAX: usize = 24;
-/// Compiled size of one pattern.
-const PATTERN_BYTES_MAX: usize = 256 * 1024;
+/// Patterns in a schema, and the compiled size of one.
+const PATTERNS_MAX: u64 = 32;
+const PATTERN_BYTES_MAX: usize = 64 * 1024;
+/// Values of a document times values of its schema: what one check may cost.
+const CHECK_STEPS_MAX: u64 = 20_000_000;
+/// The same where violations are named: the library collects all of them, of every branch, before we see the first.
+const NAMED_STEPS_MAX: u64 = 500_000;
 /// Violations that one refusal names.
 const VIOLATIONS_MAX: usize = 5;
 /// One violation, in characters: the library repeats the value that it refuses.
@@ -38,7 +43,7 @@ pub(crate) fn check_schema(schema: &[u8], field: &str) -> Result<(), ServiceErro
         .map_err(|why| ServiceError::new(ErrorCode::SchemaInvalid, format!("{field} {why}")))
 }
 
-fn compile(schema: &[u8]) -> Result<(Value, Validator), String> {
+fn compile(schema: &[u8]) -> Result<Form, String> {
     if schema.len() > FORM_SCHEMA_BYTES_MAX {
         return Err(format!("is larger than {FORM_SCHEMA_BYTES_MAX} bytes"));
     }
@@ -46,7 +51,7 @@ fn compile(schema: &[u8]) -> Result<(Value, Validator), String> {
     if !schema.is_object() {
         return Err("must be an object".to_owned());
     }
-    Costs::default().of(&schema, &schema, 0)?;
+    let values = Costs::default().of(&schema, &schema, 0)?;
     let options = jsonschema::options()
         .offline()
         .with_pattern_options(PatternOptions::regex().size_limit(PATTERN_BYTES_MAX));
@@ -56,13 +61,19 @@ fn compile(schema: &[u8]) -> Result<(Value, Validator), String> {
             clip(&error.to_string())
         )
     })?;
-    Ok((schema, validator))
+    Ok(Form {
+        schema,
+        values,
+        validator,
+    })
 }
 
 /// A schema that was accepted before.
 #[derive(Debug)]
 pub(crate) struct Form {
     pub(crate) schema: Value,
+    /// In the schema, references followed.
+    values: u64,
     validator: Validator,
 }
 
@@ -70,9 +81,8 @@ impl Form {
     /// # Errors
     /// `Internal` when it cannot be used after all; `what` says whose it is.
     pub(crate) fn read(schema: &[u8], what: &str) -> Result<Self, ServiceError> {
-        let (schema, validator) = compile(schema)
-            .map_err(|why| ServiceError::new(ErrorCode::Internal, format!("the schema of {what} {why}")))?;
-        Ok(Self { schema, validator })
+        compile(schema)
+            .map_err(|why| ServiceError::new(ErrorCode::Internal, format!("the schema of {what} {why}")))
     }
 
     /// # Errors
@@ -86,6 +96,16 @@ impl Form {
 
     /// The first violations, if there are any.
     pub(crate) fn violations(&self, document: &Value) -> Option<String> {
+        let steps = values(document).saturating_mul(self.values);
+        if steps > CHECK_STEPS_MAX {
+            return Some("the document has too many values for a schema of this size".to_owned());
+        }
+        if self.validator.is_valid(document) {
+            return None;
+        }
+        if steps > NAMED_STEPS_MAX {
+            return Some("something in it; it is too large to say what".to_owned());
+        }
         let mut violations = Vec::new();
         for error in self.validator.iter_errors(document).take(VIOLATIONS_MAX) {
             let place = error.instance_path().to_string();
@@ -110,11 +130,21 @@ fn clip(text: &str) -> String {
     short
 }
 
+/// Values in a document, itself included. What parsed is not nested deeply.
+fn values(document: &Value) -> u64 {
+    match document {
+        Value::Array(items) => 1 + items.iter().map(values).sum::<u64>(),
+        Value::Object(members) => 1 + members.values().map(values).sum::<u64>(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 1,
+    }
+}
+
 /// How many values parts of a schema have, with what they refer to.
 #[derive(Debug, Default)]
 struct Costs {
     /// By reference; `None` while it is being followed.
     known: HashMap<String, Option<u64>>,
+    patterns: u64,
 }
 
 impl Costs {
@@ -129,6 +159,7 @@ impl Costs {
                     if REFUSED_KEYWORDS.contains(&key.as_str()) || (key == "$id" && depth > 0) {
                         return Err(format!("uses {key}, which is not supported"));
                     }
+                    self.count_patterns(key, value)?;
                     let cost = match (key.as_str(), value) {
                         ("$ref", Value::String(target)) => self.of_reference(root, target, depth)?,
                         _ => self.of(root, value, depth + 1)?,
@@ -149,6 +180,18 @@ impl Costs {
             ));
         }
         Ok(nodes)
+    }
+
+    fn count_patterns(&mut self, key: &str, value: &Value) -> Result<(), String> {
+        self.patterns += match (key, value) {
+            ("pattern", Value::String(_)) => 1,
+            ("patternProperties", Value::Object(patterns)) => patterns.len() as u64,
+            _ => 0,
+        };
+        if self.patterns > PATTERNS_MAX {
+            return Err(format!("has more than {PATTERNS_MAX} patterns"));
+        }
+        Ok(())
     }
 
     fn of_reference(&mut self, root: &Value, target: &str, depth: usize) -> Result<u64, String> {
@@ -185,6 +228,30 @@ mod tests {
                 error.message
             }
         }
+    }
+
+    #[test]
+    fn an_answer_costs_a_bounded_amount_whatever_the_schema() {
+        let branches: Vec<Value> = (0..900).map(|_| json!({"type": "string"})).collect();
+        let schema = json!({"properties": {"a": {"items": {"anyOf": branches}}}});
+        let form = Form::read(&serde_json::to_vec(&schema).unwrap(), "a test").unwrap();
+        let many = json!({"a": vec![0; 60_000]});
+        assert!(form.violations(&many).unwrap().contains("too many values"));
+        let some = json!({"a": vec![0; 2_000]});
+        assert!(form.violations(&some).unwrap().contains("too large to say"));
+        let few = json!({"a": [0]});
+        assert!(form.violations(&few).unwrap().contains("a.0"));
+        assert_eq!(form.violations(&json!({"a": ["x"]})), None);
+    }
+
+    #[test]
+    fn the_patterns_of_a_schema_are_counted() {
+        let with = |count: usize| {
+            let parts: Vec<Value> = (0..count).map(|n| json!({"pattern": format!("x{n}")})).collect();
+            json!({"allOf": parts})
+        };
+        assert_eq!(refused(&with(32)), "");
+        assert!(refused(&with(33)).contains("patterns"));
     }
 
     #[test]

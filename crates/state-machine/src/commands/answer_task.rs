@@ -113,8 +113,8 @@ mod tests {
     use baton_protocol::proto::internal::query_reply::Outcome;
     use baton_protocol::proto::internal::resume_intent::Kind;
     use baton_protocol::proto::internal::{
-        AnswerTask, EventType, HumanTask, IdempotencyClaim, KeyKind, ListTasks, OpenTask, ResolveIntent,
-        ResumeIntent, Status, TaskType, WaitingReason, pending_with, reply,
+        AnswerTask, EventType, HumanTask, IdempotencyClaim, KeyKind, ListTasks, Member, OpenTask,
+        ResolveIntent, ResumeIntent, Status, TaskType, UpdatePolicy, WaitingReason, pending_with, reply,
     };
     use bytes::Bytes;
 
@@ -273,6 +273,25 @@ mod tests {
             refused(KeyKind::Unspecified, "boss", "w1"),
             Some(ErrorCode::NotFound)
         );
+    }
+
+    #[test]
+    fn who_asks_cannot_give_itself_the_right_to_answer() {
+        let granted = |name: &str| {
+            let mut replica = asked(task());
+            replica.run(Body::Policy(UpdatePolicy {
+                actor: Some(actor(KeyKind::Agent, "sender")),
+                intent_id: intent_id_in(7, 1).to_bytes(),
+                grants: vec![Member {
+                    key: format!("delegate:{}", agent(name).address),
+                    value: Bytes::from_static(b"{\"allow\":[\"resume\"]}"),
+                }],
+                ..UpdatePolicy::default()
+            }));
+            refusal(&replica.run(by(KeyKind::Agent, name)))
+        };
+        assert_eq!(granted("deputy"), None);
+        assert_eq!(granted("sender"), Some(ErrorCode::PolicyDenied));
     }
 
     #[test]

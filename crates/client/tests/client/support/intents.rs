@@ -234,6 +234,9 @@ async fn serve_submits(
             let agent = spec.to_agent.clone();
             let submitted = world.with(|state| {
                 state.asked.push(here.clone());
+                if let Some((_, status)) = state.cut_off.as_ref().filter(|(node, _)| *node == here) {
+                    return Err(status.clone());
+                }
                 let mut receipt = state.submit(spec)?;
                 receipt.leader = state.leader(&agent, &here).unwrap_or_default();
                 Ok::<_, Status>(receipt)

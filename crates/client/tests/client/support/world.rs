@@ -39,6 +39,8 @@ pub(crate) struct State {
     pub(crate) calls: u32,
     /// Addresses of the nodes that lead agents.
     pub(crate) leaders: HashMap<String, String>,
+    /// A node that refuses every submit of a stream, and how.
+    pub(crate) cut_off: Option<(String, Status)>,
     /// The node of each submit and work stream.
     pub(crate) asked: Vec<String>,
     /// Metadata of the last call.
