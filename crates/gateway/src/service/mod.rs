@@ -143,7 +143,7 @@ impl From<Rejection> for Failure {
 pub(crate) struct Service {
     pub(crate) ports: Ports,
     pub(crate) config: Arc<GatewayConfig>,
-    compiled: schemas::Compiled,
+    compiled: Arc<schemas::Compiled>,
 }
 
 impl Service {
@@ -151,7 +151,7 @@ impl Service {
         Self {
             ports,
             config,
-            compiled: schemas::Compiled::default(),
+            compiled: Arc::default(),
         }
     }
 

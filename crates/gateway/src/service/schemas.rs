@@ -15,6 +15,8 @@ use super::{Caller, Failure, Service, unexpected};
 use crate::forms::{Form, check_schema, narrowing};
 use crate::metrics::SCHEMA_VIOLATIONS;
 
+/// A payload larger than this is checked beside the threads that serve requests.
+const CHECKED_INLINE_BYTES_MAX: usize = 16 * 1024;
 /// Compiled schemas kept; at the bound all are forgotten and compiled again when used.
 const COMPILED_MAX: usize = 256;
 
@@ -50,6 +52,21 @@ impl Compiled {
         }
         all.insert(hash, Arc::clone(&form));
         Ok(form)
+    }
+
+    fn violations(&self, schema: &SemanticSchema, payload: &Payload) -> Result<Option<String>, ServiceError> {
+        let Some(document) = document(payload) else {
+            return Ok(Some("it is not JSON".to_owned()));
+        };
+        let violations = self.get(&schema.document)?.violations(&document);
+        let fits_before = violations.is_some()
+            && schema.mode() == SchemaMode::Backward
+            && !schema.previous_document.is_empty()
+            && self
+                .get(&schema.previous_document)?
+                .violations(&document)
+                .is_none();
+        Ok(violations.filter(|_| !fits_before))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<[u8; 32], Arc<Form>>> {
@@ -152,10 +169,18 @@ impl Service {
         let Some(schema) = schema.filter(|schema| schema.active) else {
             return Ok(());
         };
-        let Some(violations) = self.violations(&schema, payload)? else {
+        let mode = schema.mode();
+        let compiled = Arc::clone(&self.compiled);
+        let violations = if payload.data.len() <= CHECKED_INLINE_BYTES_MAX {
+            compiled.violations(&schema, payload)?
+        } else {
+            let payload = payload.clone();
+            let checking = tokio::task::spawn_blocking(move || compiled.violations(&schema, &payload));
+            checking.await.map_err(|_| unexpected("a check that broke"))??
+        };
+        let Some(violations) = violations else {
             return Ok(());
         };
-        let mode = schema.mode();
         metrics::counter!(SCHEMA_VIOLATIONS, "mode" => mode_name(mode)).increment(1);
         if mode == SchemaMode::Warn {
             tracing::warn!(
@@ -169,22 +194,6 @@ impl Service {
             ErrorCode::SchemaInvalid,
             format!("payload does not fit the schema of {intent_type}: {violations}"),
         ))
-    }
-
-    fn violations(&self, schema: &SemanticSchema, payload: &Payload) -> Result<Option<String>, ServiceError> {
-        let Some(document) = document(payload) else {
-            return Ok(Some("it is not JSON".to_owned()));
-        };
-        let violations = self.compiled.get(&schema.document)?.violations(&document);
-        let fits_before = violations.is_some()
-            && schema.mode() == SchemaMode::Backward
-            && !schema.previous_document.is_empty()
-            && self
-                .compiled
-                .get(&schema.previous_document)?
-                .violations(&document)
-                .is_none();
-        Ok(violations.filter(|_| !fits_before))
     }
 }
 
