@@ -57,8 +57,9 @@ def patch(api: httpx.Client, account: dict[str, Any], **change: Any) -> dict[str
     return ok(api.patch(f"/v1/service-accounts/{account['service_account_id']}", json=change))
 
 
-def submit(api: httpx.Client, to_agent: str) -> str:
-    return ok(api.post("/v1/intents", json={**payment.intent(to_agent), "correlation_id": str(uuid4())}))["intent_id"]
+def submit(api: httpx.Client, to_agent: str, **more: Any) -> str:
+    body = {**payment.intent(to_agent, **more), "correlation_id": str(uuid4())}
+    return ok(api.post("/v1/intents", json=body))["intent_id"]
 
 
 def status(api: httpx.Client, intent_id: str) -> str:
@@ -141,7 +142,8 @@ def test_what_nobody_takes_is_a_dead_letter_and_can_be_replayed(
     assert event_types(events)[3:] == ["delivery_failed", "failed"]
     assert events[3]["details"] == {"delivery_attempt": "3", "max_delivery_attempts": 3}
     posts = receiver.of(intent_id)
-    assert [p.body["attempt"] for p in posts] == [1, 2, 3]
+    attempts = [p.body["attempt"] for p in posts]
+    assert sorted(set(attempts)) == [1, 2, 3] and attempts == sorted(attempts), "a new leader may double one"
     assert len({p.headers["webhook-id"] for p in posts}) == 1
     of_account = {"org_id": pushing.org_id, "principal_id": account["service_account_id"]}
     dead = ok(api.get("/v1/deliveries", params={**of_account, "status": "dead_lettered"}))["deliveries"]
@@ -151,7 +153,7 @@ def test_what_nobody_takes_is_a_dead_letter_and_can_be_replayed(
     receiver.answer = lambda _: 200
     replay = ok(api.post(f"/v1/deliveries/{dead[0]['delivery_id']}/replay"))["delivery"]
     assert replay["replay_of_delivery_id"] == dead[0]["delivery_id"]
-    again = posted(receiver, intent_id, 4)[3]
+    again = posted(receiver, intent_id, len(posts) + 1)[len(posts)]
     assert again.body["replay"] is True and again.body["delivery_id"] == replay["delivery_id"]
     path = f"/v1/deliveries/{replay['delivery_id']}"
     until("the replay's record", lambda: ok(api.get(path))["delivery"]["status"] == "delivered")
@@ -164,7 +166,7 @@ def test_what_nobody_takes_is_a_dead_letter_and_can_be_replayed(
     assert (tried["matched"], tried["replayed"]) == (1, 0)
     done = ok(api.post("/v1/deliveries/replay", json={**bulk, "dry_run": False}))
     assert (done["matched"], done["replayed"]) == (1, 1)
-    posted(receiver, intent_id, 5)
+    posted(receiver, intent_id, len(posts) + 2)
     assert api.get(f"/v1/deliveries/{uuid4()}").status_code == 404
     assert api.post("/v1/deliveries/replay", json={"status": "pending"}).status_code == 422
 
@@ -177,7 +179,8 @@ def test_a_change_of_the_mode_loses_no_intent(api: httpx.Client, pushing: Cluste
     for intent_id in waiting:
         reaches(api, intent_id, "ACKNOWLEDGED")
     receiver.answer = lambda _: 500
-    failing = submit(api, name)
+    # More than it can use up until the endpoint is well again.
+    failing = submit(api, name, max_delivery_attempts=10)
     posted(receiver, failing)
     patch(api, account, delivery_mode="stream")
     later = submit(api, name)
@@ -187,12 +190,16 @@ def test_a_change_of_the_mode_loses_no_intent(api: httpx.Client, pushing: Cluste
         return {item["intent_id"] for item in ok(api.get(path, params={"since": 0}))["intents"]}
 
     assert listed() == {*waiting, failing, later}
-    patch(api, account, delivery_mode="http")
+    seen = {intent_id: len(receiver.of(intent_id)) for intent_id in waiting}
     receiver.answer = lambda _: 200
+    patch(api, account, delivery_mode="http")
     reaches(api, later, "ACKNOWLEDGED")
     reaches(api, failing, "ACKNOWLEDGED")
+    # A new leader may have doubled the first post, under the same id; the change of the mode adds none.
     for intent_id in waiting:
-        assert len(receiver.of(intent_id)) == 1, "taken is taken"
+        posts = receiver.of(intent_id)
+        assert len(posts) == seen[intent_id], "taken is taken"
+        assert len({p.headers["webhook-id"] for p in posts}) == 1
 
 
 def test_an_endpoint_that_is_gone_is_left_alone(api: httpx.Client, pushing: Cluster, receiver: Receiver):

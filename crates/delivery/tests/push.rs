@@ -378,6 +378,64 @@ async fn listeners_of_a_push_agent_look_on_without_using_up_attempts() {
 }
 
 #[tokio::test]
+async fn what_a_listener_was_written_is_its_own_when_the_posts_end() {
+    let hook = Hook::start(|_| Answer::Status(503, "retry-after: 600\r\n".into())).await;
+    let pushing = Pushing::new(PushSettings {
+        breaker_failures: 1,
+        endpoint_concurrency: 1,
+        ..settings()
+    });
+    pushing.meta.set("worker", &hook.url());
+    pushing.submit("worker", 1);
+    until("the post", || failures(&pushing).len() == 1).await;
+    // The endpoint is left alone, so this one is seen by the listener only.
+    let mut listener = pushing.world.listen(&agent("worker"), 0, "key").await;
+    let id = pushing.submit("worker", 2);
+    while id_of(&listener.recv().await.unwrap()) != id {}
+    // Several times the visibility timeout.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(pushing.group().intent(id).failed_attempts, 0);
+    pushing.meta.remove("worker");
+    until("the listener's silence to count", || {
+        pushing.group().intent(id).failed_attempts > 0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_new_endpoint_starts_with_a_clean_record() {
+    let slow = Hook::start(|_| Answer::Never).await;
+    let good = Hook::start(|_| status(200)).await;
+    let pushing = Pushing::new(PushSettings {
+        breaker_failures: 1,
+        breaker_pause_ms: 600_000,
+        endpoint_concurrency: 2,
+        ..settings()
+    });
+    pushing.meta.set("worker", &slow.url());
+    pushing.submit("worker", 1);
+    until("the post", || slow.requests().len() == 1).await;
+    pushing.meta.set("worker", &good.url());
+    until("the failure of the old one", || !failures(&pushing).is_empty()).await;
+    let id = pushing.submit("worker", 2);
+    until("acknowledgement", || is(&pushing, id, Status::Acknowledged)).await;
+}
+
+#[tokio::test]
+async fn a_post_that_panics_gives_its_place_back() {
+    let hook = Hook::start(|_| status(200)).await;
+    let pushing = Pushing::new(PushSettings {
+        endpoint_concurrency: 1,
+        breaker_pause_ms: 50,
+        ..settings()
+    });
+    pushing.panics.store(true, Ordering::SeqCst);
+    pushing.meta.set("worker", &hook.url());
+    let id = pushing.submit("worker", 1);
+    until("acknowledgement", || is(&pushing, id, Status::Acknowledged)).await;
+}
+
+#[tokio::test]
 async fn a_dead_letter_is_replayed_for_information() {
     let hook = Hook::start(|n| status(if n < 4 { 500 } else { 200 })).await;
     let pushing = Pushing::new(settings());
@@ -401,4 +459,21 @@ async fn a_dead_letter_is_replayed_for_information() {
     }
     assert_ne!(requests[4].header("webhook-id"), requests[0].header("webhook-id"));
     assert!(is(&pushing, id, Status::Failed));
+}
+
+#[tokio::test]
+async fn a_long_mailbox_of_taken_deliveries_is_looked_through_in_turns() {
+    let hook = Hook::start(|_| status(200)).await;
+    let mut pushing = Pushing::new(settings());
+    pushing.meta.set("worker", &hook.url());
+    let taken: Vec<_> = (0..600).map(|n| pushing.submit("worker", n)).collect();
+    until("the backlog", || {
+        taken.iter().all(|id| is(&pushing, *id, Status::Acknowledged))
+    })
+    .await;
+    pushing.world.depose().await;
+    let next = pushing.submit("worker", 1_000);
+    pushing.world.elect();
+    until("the one behind them", || is(&pushing, next, Status::Acknowledged)).await;
+    assert_eq!(hook.requests().len(), 601);
 }

@@ -48,10 +48,17 @@ pub(crate) fn follow(
         let until_ms = tx
             .now_ms
             .saturating_add(new.overlap_ms.min(SECRET_OVERLAP_MS_MAX));
+        let before = before.unwrap_or_default();
+        // The one that is in force already replaces nothing: the one before it keeps its time.
+        let (previous, previous_until_ms) = if before.current.as_ref() == Some(secret) {
+            (before.previous, before.previous_until_ms)
+        } else {
+            (before.current, until_ms)
+        };
         let secrets = CallbackSecrets {
             current: Some(secret.clone()),
-            previous: before.and_then(|b| b.current).filter(|_| new.overlap_ms > 0),
-            previous_until_ms: until_ms,
+            previous: previous.filter(|_| new.overlap_ms > 0),
+            previous_until_ms,
         };
         rows::write(tx.tables, secrets_key, &secrets);
         account.callback_secret_set_at_ms = tx.now_ms;
@@ -281,6 +288,10 @@ mod tests {
         assert!(set && account.callback_secret_set_at_ms == replica.now_ms);
         let until_ms = replica.now_ms + 5_000;
         assert_eq!(signing(&replica), ("second".into(), "first".into(), until_ms));
+        replica.now_ms += 1_000;
+        update(&mut replica, rotate("second", 60_000));
+        let again = signing(&replica);
+        assert_eq!(again, ("second".into(), "first".into(), until_ms), "said twice");
         update(&mut replica, rotate("third", 0));
         assert_eq!(
             (signing(&replica).0, signing(&replica).1),

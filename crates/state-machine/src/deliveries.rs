@@ -33,7 +33,8 @@ pub fn open_deliveries(
     Ok(deliveries.collect())
 }
 
-/// The rows of these intents, in their order; `None` for one that is gone.
+/// The rows of these intents, in their order; `None` for one that is gone. With `payload_bytes_max` of 0 no payload is
+/// read.
 ///
 /// # Errors
 /// When storage fails.
@@ -46,7 +47,10 @@ pub fn delivery_rows(
         let Some(row) = intents::row(tables, *id)? else {
             return Ok(None);
         };
-        let payload = intents::payload_bytes(tables, *id, &row)?;
+        let payload = match payload_bytes_max {
+            0 => None,
+            _ => intents::payload_bytes(tables, *id, &row)?,
+        };
         Ok(Some(DeliveryRows {
             intent: row.intent,
             payload: payload.filter(|row| row.len() <= payload_bytes_max),
@@ -87,5 +91,7 @@ mod tests {
         assert_eq!(rows[1], None);
         let bare = delivery_rows(&replica.tables, &[id(3)], 3).unwrap();
         assert_eq!(bare[0].clone().unwrap().payload, None);
+        let header = delivery_rows(&replica.tables, &[id(3)], 0).unwrap();
+        assert_eq!(header, bare);
     }
 }

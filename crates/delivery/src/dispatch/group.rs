@@ -161,9 +161,9 @@ impl GroupDispatch {
             .as_ref()
             .is_some_and(|pushed| pushed.covers(&expiry.agent))
         {
-            let mut board = self.lock();
-            board.ledger.withdraw(&expiry.agent, expiry.cursor);
-            board.forget_idle(&expiry.agent);
+            // The posts decide; but should they end, the listener that has it owes an answer.
+            let at = Instant::now() + self.settings.visibility_timeout();
+            self.lock().ledger.retry(&expiry, at);
             return;
         }
         let span = debug_span!(

@@ -10,9 +10,11 @@ use baton_protocol::proto::internal::{
     Delivery, GetIntent, Intent, IntentView, ListReplays, Payload, Query, query, query_reply,
 };
 use baton_protocol::{DeliveryId, ErrorCode, IntentId, ServiceError};
+use baton_state_machine::DeliveryRows;
 use prost::Message;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use tokio::time::Instant;
 
 /// What to do next for an agent.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub(super) struct AgentRun {
     pub(super) in_flight: usize,
     /// Waits for its turn.
     pub(super) queued: bool,
+    /// When it is looked at again, if that is planned.
+    pub(super) wake_at: Option<Instant>,
     /// Everything up to this cursor has been looked at, or is in `page`.
     since: u64,
     page: VecDeque<(u64, IntentId)>,
@@ -48,6 +52,7 @@ impl AgentRun {
             breaker: Breaker::new(settings),
             in_flight: 0,
             queued: false,
+            wake_at: None,
             since: 0,
             page: VecDeque::new(),
             more: true,
@@ -69,6 +74,11 @@ impl AgentRun {
     pub(super) fn replay_over(&mut self, id: DeliveryId) {
         self.replaying.remove(&id);
         self.has_replays();
+    }
+
+    /// A delivery that nobody knows the outcome of: it goes behind those that are known.
+    pub(super) fn put_back(&mut self, cursor: u64, id: IntentId) {
+        self.page.push_back((cursor, id));
     }
 
     /// When a replay is due, if one is known.
@@ -119,13 +129,20 @@ impl AgentRun {
             let Some(&(cursor, id)) = self.page.front() else {
                 return Ok(Next::Nothing);
             };
-            let rows = led.delivery_rows(&[id], PAYLOAD_BYTES_MAX)?;
-            self.page.pop_front();
-            let Some(rows) = rows.into_iter().flatten().next() else {
-                continue;
+            // The header alone says whether it is to be posted; most of a long mailbox is not.
+            let due = match row(led, id, 0)? {
+                Some(rows) => is_due(&header(&rows)?, cursor) && !dispatch.pass_over(key, cursor),
+                None => false,
             };
-            let intent = Intent::decode(rows.intent).map_err(|_| unreadable())?;
-            if !is_due(&intent, cursor) || dispatch.pass_over(key, cursor) {
+            let rows = if due {
+                row(led, id, PAYLOAD_BYTES_MAX)?
+            } else {
+                None
+            };
+            self.page.pop_front();
+            let Some(rows) = rows else { continue };
+            let intent = header(&rows)?;
+            if !is_due(&intent, cursor) {
                 continue;
             }
             let payload = rows.payload.map(Payload::decode).transpose();
@@ -177,6 +194,19 @@ impl AgentRun {
 fn is_due(intent: &Intent, cursor: u64) -> bool {
     let push = intent.push.unwrap_or_default();
     intent.mailbox_cursor == cursor && push.taken_cursor != cursor && push.waiting_cursor != cursor
+}
+
+fn row(
+    led: &dyn LedGroup,
+    id: IntentId,
+    payload_bytes_max: usize,
+) -> Result<Option<DeliveryRows>, ServiceError> {
+    let rows = led.delivery_rows(&[id], payload_bytes_max)?;
+    Ok(rows.into_iter().flatten().next())
+}
+
+fn header(rows: &DeliveryRows) -> Result<Intent, ServiceError> {
+    Intent::decode(rows.intent.clone()).map_err(|_| unreadable())
 }
 
 fn replay(led: &dyn LedGroup, id: DeliveryId, row: &Delivery) -> Result<Option<Job>, ServiceError> {

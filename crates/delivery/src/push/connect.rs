@@ -1,7 +1,7 @@
 //! Connections to endpoints: the address that was judged is the address that is dialled.
 
 use super::guard::{Blocked, Guard};
-use super::settings::CONNECT_TIMEOUT;
+use super::settings::{ADDRESS_TIMEOUT_MAX, CONNECT_TIMEOUT};
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use hyper::Uri;
@@ -11,7 +11,9 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tower::Service;
 
 /// Turns names into addresses.
@@ -69,22 +71,30 @@ impl GuardedTcp {
             }
         };
         let mut failure = ConnectError::Resolve(io::Error::new(io::ErrorKind::NotFound, "no address"));
+        let patience = patience(addresses.len());
         for address in addresses {
             if let Err(blocked) = self.guard.check(address.ip()) {
                 failure = blocked.into();
                 continue;
             }
-            match TcpStream::connect(address).await {
-                Ok(stream) => {
+            match timeout(patience, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => {
                     // Requests are written whole; waiting for more would only delay them.
                     stream.set_nodelay(true).map_err(ConnectError::Dial)?;
                     return Ok(TokioIo::new(stream));
                 }
-                Err(error) => failure = ConnectError::Dial(error),
+                Ok(Err(error)) => failure = ConnectError::Dial(error),
+                Err(_) => failure = ConnectError::Timeout,
             }
         }
         Err(failure)
     }
+}
+
+/// For each of so many addresses: one that swallows everything must leave time for the others.
+fn patience(addresses: usize) -> Duration {
+    let addresses = u32::try_from(addresses.max(1)).unwrap_or(u32::MAX);
+    (CONNECT_TIMEOUT / addresses).min(ADDRESS_TIMEOUT_MAX)
 }
 
 impl Service<Uri> for GuardedTcp {
@@ -119,10 +129,24 @@ impl Service<Uri> for Dialer {
     fn call(&mut self, uri: Uri) -> Self::Future {
         let connecting = self.0.call(uri);
         Box::pin(async move {
-            match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+            match timeout(CONNECT_TIMEOUT, connecting).await {
                 Ok(connected) => connected,
                 Err(_) => Err(ConnectError::Timeout.into()),
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_address_gets_its_share_of_the_time() {
+        for addresses in 0..100 {
+            let share = patience(addresses);
+            assert!(!share.is_zero() && share <= ADDRESS_TIMEOUT_MAX);
+            assert!(share * u32::try_from(addresses).unwrap() <= CONNECT_TIMEOUT);
+        }
     }
 }

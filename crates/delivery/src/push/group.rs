@@ -10,14 +10,16 @@ use crate::metrics;
 use crate::ports::{AppliedFeed, AppliedNotice, LedGroup, Network};
 use baton_protocol::DeliveryId;
 use baton_state_machine::Effect;
+use futures::FutureExt;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
@@ -31,7 +33,11 @@ type Slot = Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireErro
 struct Posted {
     agent: Arc<str>,
     id: DeliveryId,
-    health: Health,
+    cursor: u64,
+    /// Where it was posted to, which may not be where the agent is by now.
+    endpoint: Arc<Endpoint>,
+    /// `None` when it panicked, so that nobody knows what it came to.
+    health: Option<Health>,
 }
 
 /// Push of one led group, for one term.
@@ -99,6 +105,8 @@ impl PushGroup {
                 Some(slot) = acquired(&mut self.slot) => {
                     self.slot = None;
                     self.turn(slot);
+                    // A slot may have been free at once: what else the leader does gets its turn too.
+                    yield_now().await;
                 }
                 () = at(wake) => self.wake(),
             }
@@ -167,7 +175,10 @@ impl PushGroup {
             .of_group(self.led.group_id())
             .into_iter()
             .collect();
-        self.agents.retain(|key, _| found.contains_key(key));
+        let gone = self.agents.keys().filter(|key| !found.contains_key(*key));
+        for key in gone.cloned().collect::<Vec<_>>() {
+            self.forget(&key);
+        }
         for (key, endpoint) in found {
             self.take(&key, endpoint);
         }
@@ -180,7 +191,7 @@ impl PushGroup {
         match self.push.directory.endpoint(key) {
             Some(endpoint) => self.take(key, endpoint),
             // What waits is left to whoever listens.
-            None => drop(self.agents.remove(key)),
+            None => self.forget(key),
         }
     }
 
@@ -189,6 +200,7 @@ impl PushGroup {
             Some(run) if run.endpoint.url_text == endpoint.url_text => run.endpoint = endpoint,
             Some(_) | None => {
                 let before = self.agents.remove(key);
+                self.unwake(before.as_ref(), key);
                 let mut run = AgentRun::new(endpoint, &self.push.settings);
                 // An agent in the queue stays there once.
                 run.queued = before.as_ref().is_some_and(|b| b.queued);
@@ -199,16 +211,44 @@ impl PushGroup {
         }
     }
 
+    fn forget(&mut self, key: &Arc<str>) {
+        let gone = self.agents.remove(key);
+        self.unwake(gone.as_ref(), key);
+    }
+
+    fn unwake(&mut self, gone: Option<&AgentRun>, key: &Arc<str>) {
+        if let Some(at) = gone.and_then(|run| run.wake_at) {
+            self.wakes.remove(&(at, Arc::clone(key)));
+        }
+    }
+
+    /// Looks at an agent again at `at`, or before when that is planned already: a turn too early does no harm.
+    fn wake_at(&mut self, key: &Arc<str>, at: Instant) {
+        let Some(run) = self.agents.get_mut(key) else {
+            return;
+        };
+        if run.wake_at.is_some_and(|planned| planned <= at) {
+            return;
+        }
+        if let Some(later) = run.wake_at.replace(at) {
+            self.wakes.remove(&(later, Arc::clone(key)));
+        }
+        self.wakes.insert((at, Arc::clone(key)));
+    }
+
     fn wake(&mut self) {
         let now = Instant::now();
         while self.wakes.first().is_some_and(|(at, _)| *at <= now) {
             if let Some((_, key)) = self.wakes.pop_first() {
+                if let Some(run) = self.agents.get_mut(&key) {
+                    run.wake_at = None;
+                }
                 self.queue(&key);
             }
         }
     }
 
-    /// One post of the agent whose turn it is.
+    /// One post of the agent whose turn it is, or one bounded look at its mailbox.
     fn turn(&mut self, slot: OwnedSemaphorePermit) {
         let fresh = self.push.directory.is_fresh();
         while let Some(key) = self.ready.pop_front() {
@@ -218,7 +258,7 @@ impl PushGroup {
             };
             run.queued = false;
             if !fresh {
-                self.wakes.insert((now + LOOK_AGAIN, key));
+                self.wake_at(&key, now + LOOK_AGAIN);
                 continue;
             }
             // Queued again when a post is over.
@@ -229,7 +269,7 @@ impl PushGroup {
                 Advice::Go => {}
                 Advice::Probing => continue,
                 Advice::Wait(until) => {
-                    self.wakes.insert((until, key));
+                    self.wake_at(&key, until);
                     continue;
                 }
             }
@@ -244,22 +284,34 @@ impl PushGroup {
                         endpoint: Arc::clone(&run.endpoint),
                         job: *job,
                     };
-                    let (agent, id) = (Arc::clone(&key), attempt.job.id);
-                    self.posts.spawn(async move {
-                        let health = attempt.run(slot).await;
-                        Posted { agent, id, health }
-                    });
+                    self.post(&key, attempt, slot);
                     self.queue_if_more(&key);
-                    return;
                 }
                 Ok(Next::Again) => self.queue(&key),
                 Ok(Next::Nothing) => self.queue_if_more(&key),
                 Err(error) => {
                     warn!(group_id = self.led.group_id().0, agent = %key, %error, "cannot read what to push");
-                    self.wakes.insert((now + LOOK_AGAIN, key));
+                    self.wake_at(&key, now + LOOK_AGAIN);
                 }
             }
+            return;
         }
+    }
+
+    fn post(&mut self, key: &Arc<str>, attempt: Attempt, slot: OwnedSemaphorePermit) {
+        let (agent, id, cursor) = (Arc::clone(key), attempt.job.id, attempt.job.cursor);
+        let endpoint = Arc::clone(&attempt.endpoint);
+        self.posts.spawn(async move {
+            // Its place must be given back whatever happens.
+            let health = AssertUnwindSafe(attempt.run(slot)).catch_unwind().await.ok();
+            Posted {
+                agent,
+                id,
+                cursor,
+                endpoint,
+                health,
+            }
+        });
     }
 
     fn queue_if_more(&mut self, key: &Arc<str>) {
@@ -271,7 +323,7 @@ impl PushGroup {
             self.queue(key);
         } else if let Some(due_ms) = run.replay_due_ms() {
             let at = Instant::now() + Duration::from_millis(due_ms.saturating_sub(now_ms));
-            self.wakes.insert((at, Arc::clone(key)));
+            self.wake_at(key, at);
         }
     }
 
@@ -283,10 +335,22 @@ impl PushGroup {
         if posted.id.replay > 0 {
             run.replay_over(posted.id);
         }
-        match posted.health {
-            Health::Good => run.breaker.succeeded(),
-            Health::Bad { retry_after } => run.breaker.failed(Instant::now(), retry_after),
-            Health::Unknown => run.breaker.forgotten(),
+        // What an endpoint did that the agent has left says nothing about the new one.
+        if run.endpoint.url_text == posted.endpoint.url_text {
+            match posted.health {
+                Some(Health::Good) => run.breaker.succeeded(),
+                Some(Health::Bad { retry_after }) => run.breaker.failed(Instant::now(), retry_after),
+                Some(Health::Unknown) => run.breaker.forgotten(),
+                None => {
+                    warn!(agent = %posted.agent, intent_id = %posted.id.intent_id, "a push panicked");
+                    if posted.id.replay == 0 {
+                        run.put_back(posted.cursor, posted.id.intent_id);
+                    }
+                    // Not at once: it may panic again.
+                    let pause = Duration::from_millis(self.push.settings.breaker_pause_ms);
+                    run.breaker.failed(Instant::now(), Some(pause));
+                }
+            }
         }
         debug!(agent = %posted.agent, health = ?posted.health, "push is over");
         let held = self

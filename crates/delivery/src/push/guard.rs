@@ -48,6 +48,10 @@ static NETWORKS: LazyLock<Vec<(IpNet, &str)>> = LazyLock::new(|| {
     NOT_PUBLIC.iter().map(parse).collect()
 });
 
+/// The one part of IPv6 that addresses of the public internet are of.
+static GLOBAL_UNICAST: LazyLock<IpNet> =
+    LazyLock::new(|| "2000::/3".parse().expect("a constant of this module"));
+
 /// An address that is not dialled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{address} is not dialled ({kind}); push.allow_networks may name its network")]
@@ -77,6 +81,11 @@ impl Guard {
         }
         match NETWORKS.iter().find(|(network, _)| network.contains(&plain)) {
             Some((_, kind)) => Err(Blocked { address, kind }),
+            // Whatever else is not handed out yet may embed an IPv4 address, as `::ffff:0:0:0/96` does.
+            None if plain.is_ipv6() && !GLOBAL_UNICAST.contains(&plain) => Err(Blocked {
+                address,
+                kind: "not global unicast",
+            }),
             None => Ok(()),
         }
     }
@@ -137,6 +146,10 @@ mod tests {
             ("fe80::1", "link-local"),
             ("fec0::1", "site-local"),
             ("ff02::1", "multicast"),
+            ("::ffff:0:10.0.0.1", "not global unicast"),
+            ("1fff::1", "not global unicast"),
+            ("4000::1", "not global unicast"),
+            ("e000::1", "not global unicast"),
         ] {
             assert_eq!(kind(&guard, address), Some(expected), "{address}");
         }

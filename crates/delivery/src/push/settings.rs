@@ -13,6 +13,8 @@ pub const RESPONSE_BODY_BYTES_MAX: usize = 64 * 1024;
 pub const RESPONSE_BODY_TIMEOUT: Duration = Duration::from_millis(500);
 /// Time to resolve, dial and shake hands.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Of this, to dial one of several addresses.
+pub const ADDRESS_TIMEOUT_MAX: Duration = Duration::from_secs(2);
 /// Time an unused connection is kept.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Longest pause that an endpoint may ask for.

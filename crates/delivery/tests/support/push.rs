@@ -14,6 +14,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::broadcast;
@@ -87,11 +88,14 @@ impl MetaTables for MetaPort {
     }
 }
 
-struct Body;
+struct Body {
+    panics: Arc<AtomicBool>,
+}
 
 impl PushBody for Body {
     fn render(&self, item: &FeedItem, delivery_id: &str, replay: bool) -> Bytes {
         let id = IntentId::from_slice(&item.intent.intent_id).unwrap();
+        assert!(!self.panics.swap(false, Ordering::SeqCst), "as a test wants it");
         format!(
             "intent={id} attempt={} delivery={delivery_id} replay={replay}",
             item.attempt
@@ -134,6 +138,8 @@ pub(crate) fn settings() -> PushSettings {
 pub(crate) struct Pushing {
     pub(crate) world: World,
     pub(crate) meta: Arc<Meta>,
+    /// The next post panics.
+    pub(crate) panics: Arc<AtomicBool>,
     _directory: tokio_util::sync::DropGuard,
 }
 
@@ -156,7 +162,11 @@ impl Pushing {
             .with_no_client_auth();
         let client = PushClient::new(&settings, tls, Arc::new(names));
         let mut world = World::leaderless(Group::new());
-        world.push = Some(Push::new(directory, client, settings, Arc::new(Body)));
+        let panics = Arc::new(AtomicBool::new(false));
+        let body = Body {
+            panics: Arc::clone(&panics),
+        };
+        world.push = Some(Push::new(directory, client, settings, Arc::new(body)));
         world.settings = DeliverySettings {
             visibility_timeout_ms: 100,
             ..DeliverySettings::default()
@@ -165,6 +175,7 @@ impl Pushing {
         Self {
             world,
             meta,
+            panics,
             _directory: stop.drop_guard(),
         }
     }

@@ -56,27 +56,7 @@ impl Service {
     /// # Errors
     /// `InvalidArgument` for a URL that nothing can or may be posted to.
     pub(super) fn check_callback_url(&self, url: &str) -> Result<(), ServiceError> {
-        if url.is_empty() {
-            return Ok(());
-        }
-        let wrong = |what: &str| Err(invalid(format!("callback_url {what}")));
-        let Ok(uri) = url.parse::<Uri>() else {
-            return wrong("is no URL; send for example https://agent.example.com/intents");
-        };
-        let authority = uri.authority().map_or("", |a| a.as_str());
-        match uri.scheme_str() {
-            Some("https") => {}
-            Some("http") if self.config.push_allow_http => {}
-            Some("http") => return wrong("must start with https://; the operator may set push.allow_http"),
-            _ => return wrong("must start with https:// or http://"),
-        }
-        if authority.contains('@') {
-            return wrong("must not hold credentials; check the signature instead");
-        }
-        if uri.host().is_none_or(str::is_empty) || uri.port_u16() == Some(0) || url.contains('#') {
-            return wrong("must name a host and no fragment");
-        }
-        Ok(())
+        check_url(url, self.config.push_allow_http)
     }
 
     /// The secrets of a call that leaves the agent in `mode`, when it says so.
@@ -118,6 +98,35 @@ impl Service {
     }
 }
 
+fn check_url(url: &str, allow_http: bool) -> Result<(), ServiceError> {
+    if url.is_empty() {
+        return Ok(());
+    }
+    let wrong = |what: &str| Err(invalid(format!("callback_url {what}")));
+    let Ok(uri) = url.parse::<Uri>() else {
+        return wrong("is no URL; send for example https://agent.example.com/intents");
+    };
+    let authority = uri.authority().map_or("", |a| a.as_str());
+    match uri.scheme_str() {
+        Some("https") => {}
+        Some("http") if allow_http => {}
+        Some("http") => return wrong("must start with https://; the operator may set push.allow_http"),
+        _ => return wrong("must start with https:// or http://"),
+    }
+    if authority.contains('@') {
+        return wrong("must not hold credentials; check the signature instead");
+    }
+    if uri.host().is_none_or(str::is_empty) || url.contains('#') {
+        return wrong("must name a host and no fragment");
+    }
+    // A port that is no number of a port would be taken for the default one.
+    let has_port = uri.host() != Some(authority);
+    if has_port && uri.port_u16().is_none_or(|port| port == 0) {
+        return wrong("must name a port from 1 to 65535, or none");
+    }
+    Ok(())
+}
+
 fn check_secret(value: &str) -> Result<(), ServiceError> {
     let chars = value.chars().count();
     if !(SECRET_CHARS_MIN..=SECRET_CHARS_MAX).contains(&chars) || !value.bytes().all(|c| c.is_ascii_graphic())
@@ -139,6 +148,32 @@ fn check_secret(value: &str) -> Result<(), ServiceError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn urls_name_a_place_that_can_be_dialled() {
+        for good in [
+            "",
+            "https://a.example.com",
+            "https://a.example.com:8443/in?x=1",
+            "https://[2606:4700::1111]:443/",
+            "https://[2606:4700::1111]/",
+        ] {
+            assert!(check_url(good, false).is_ok(), "{good}");
+        }
+        for bad in [
+            "https://a.example.com:99999/",
+            "https://a.example.com:0/",
+            "https://a.example.com:/",
+            "https://a.example.com/#part",
+            "https://me:secret@a.example.com/",
+            "http://a.example.com/",
+            "ftp://a.example.com/",
+            "/in",
+        ] {
+            assert!(check_url(bad, false).is_err(), "{bad}");
+        }
+        assert!(check_url("http://a.example.com/", true).is_ok());
+    }
 
     #[test]
     fn secrets_are_long_enough_and_what_they_look_like() {
