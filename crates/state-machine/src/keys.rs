@@ -20,7 +20,7 @@
 //! | 1a | inbound next | wide, source u32 | u64 |
 //! | 1b | commands | wide, origin u64, block u64 | `CommandBlock` |
 //! | 1c | command origins | wide, origin u64 | `CommandOrigin` |
-//! | 1d | threads | slot of owner, len u16, owner key, thread id | `Thread` |
+//! | 1d | threads | slot of owner, len u16, owner key, inverted thread id (newest first) | `Thread` |
 //! | 1e | scenarios | slot, parent id | `Scenario` |
 //! | 24 | deliveries by push | slot, intent id, agent hash u64, replay u32 | `Delivery` |
 //! | 25 | deliveries of a workspace | wide, len u16, workspace id, inverted intent id (newest first), agent hash u64, replay u32 | empty |
@@ -324,11 +324,9 @@ pub(crate) fn thread(owner: &AgentRef, thread_id: &[u8]) -> Vec<u8> {
 }
 
 pub(crate) fn thread_of(slot: Slot, owner_key: &str, thread_id: &[u8]) -> Vec<u8> {
-    row(
-        THREAD,
-        slot.number(),
-        &[&len(owner_key), owner_key.as_bytes(), thread_id],
-    )
+    let mut key = row(THREAD, slot.number(), &[&len(owner_key), owner_key.as_bytes()]);
+    key.extend(thread_id.iter().map(|b| !b));
+    key
 }
 
 pub(crate) fn threads(owner: &AgentRef) -> Range {

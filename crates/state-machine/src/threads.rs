@@ -19,12 +19,16 @@ use baton_protocol::{ErrorCode, IntentId, limits};
 use bytes::Bytes;
 use prost::Message;
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 /// Encoded size of the stored part of a thread.
 const THREAD_BYTES_MAX: usize = 512 * 1024;
 
 /// Rows looked at for one list: an inbox that is larger shows its newest part.
 const SCAN_ROWS_MAX: usize = limits::LIST_PAGE_MAX as usize;
+
+/// Encoded size of the stored threads of one list, give or take one thread.
+const SCAN_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 pub(crate) fn list(tables: &dyn Tables, actor: Option<&Actor>, q: &ListThreads) -> Result<ThreadPage, Stop> {
     let owner = require_agent(q.owner.as_ref())?;
@@ -57,8 +61,7 @@ fn all(tables: &dyn Tables, owner: &AgentRef) -> Result<Vec<Thread>, Stop> {
     for intent in received(tables, owner, SCAN_ROWS_MAX)? {
         found.insert(intent.intent_id.to_vec(), view(owner, &intent)?);
     }
-    for (key, value) in rows::list(tables, &keys::threads(owner), SCAN_ROWS_MAX)? {
-        let stored: Thread = rows::decode(&key, value)?;
+    for stored in newest_stored(tables, owner)? {
         let id = stored.thread_id.to_vec();
         let merged = merge(found.remove(&id), stored);
         found.insert(id, merged);
@@ -69,6 +72,25 @@ fn all(tables: &dyn Tables, owner: &AgentRef) -> Result<Vec<Thread>, Stop> {
         order.then_with(|| a.thread_id.cmp(&b.thread_id))
     });
     Ok(threads)
+}
+
+/// What was written to an inbox, the threads of the newest intents first, within bounds.
+fn newest_stored(tables: &dyn Tables, owner: &AgentRef) -> Result<Vec<Thread>, TableError> {
+    let range = keys::threads(owner);
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    tables.scan(&range.from, &range.to, &mut |key, value| {
+        bytes += value.len();
+        found.push((key.to_vec(), value.clone()));
+        if found.len() < SCAN_ROWS_MAX && bytes < SCAN_BYTES_MAX {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
+    })?;
+    found
+        .into_iter()
+        .map(|(key, value)| rows::decode(&key, value))
+        .collect()
 }
 
 pub(crate) fn get(tables: &dyn Tables, actor: Option<&Actor>, q: &GetThread) -> Result<Thread, Stop> {
@@ -110,7 +132,7 @@ pub(crate) fn stored_or_new(
     }))
 }
 
-/// Writes the stored part of a thread, with the timer of its retention.
+/// Writes the stored part of a thread that changed now.
 pub(crate) fn store(
     tx: &mut Transaction<'_, '_>,
     owner: &AgentRef,
@@ -118,18 +140,33 @@ pub(crate) fn store(
     mut thread: Thread,
 ) -> Result<(), Stop> {
     thread.updated_at_ms = tx.now_ms;
-    rows::write(tx.tables, keys::thread(owner, id.as_bytes()), &thread);
-    let due_ms = tx.now_ms.saturating_add(tx.ctx.settings.terminal_retention_ms);
+    put(tx, owner, id, &thread)
+}
+
+/// Writes the stored part of a thread. The timer of its retention takes the place of the former one.
+pub(crate) fn put(
+    tx: &mut Transaction<'_, '_>,
+    owner: &AgentRef,
+    id: IntentId,
+    thread: &Thread,
+) -> Result<(), Stop> {
+    let key = keys::thread(owner, id.as_bytes());
+    let (slot, kind) = (slot_of(owner), TimerKind::ThreadRetention);
     let subject = [id.as_bytes().as_slice(), owner.key.as_bytes()].concat();
-    timers::add(
-        tx,
-        due_ms,
-        slot_of(owner),
-        TimerKind::ThreadRetention,
-        &subject,
-        tx.now_ms,
-    );
+    let retention_ms = tx.ctx.settings.terminal_retention_ms;
+    let due_ms = |thread: &Thread| touched_ms(thread).saturating_add(retention_ms);
+    let former: Option<Thread> = rows::read(&*tx.tables, &key)?;
+    if let Some(former) = former {
+        timers::remove(tx, due_ms(&former), slot, kind, &subject);
+    }
+    rows::write(tx.tables, key, thread);
+    timers::add(tx, due_ms(thread), slot, kind, &subject, touched_ms(thread));
     Ok(())
+}
+
+/// When its owner last did anything with a thread: what its retention counts from.
+pub(crate) fn touched_ms(thread: &Thread) -> u64 {
+    thread.updated_at_ms.max(thread.read_at_ms)
 }
 
 /// Refuses a thread that people have filled up. A completion always has room.

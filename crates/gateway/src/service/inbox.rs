@@ -4,8 +4,8 @@ use baton_protocol::address::slot_of;
 use baton_protocol::limits::LIST_PAGE_MAX;
 use baton_protocol::proto::internal::write_thread::Write;
 use baton_protocol::proto::internal::{
-    AgentRef, Decision, GetThread, IntentView, ListThreadChanges, ListThreads, Thread, ThreadWritten,
-    WriteThread, command, query, query_reply, reply,
+    AgentRef, Decision, GetIntent, GetThread, IntentView, ListThreadChanges, ListThreads, Thread,
+    ThreadWritten, WriteThread, command, query, query_reply, reply,
 };
 use baton_protocol::{ErrorCode, IntentId, Route, ServiceError};
 
@@ -152,7 +152,10 @@ impl Service {
     ) -> Result<ThreadWritten, Failure> {
         let view: Option<IntentView> = match self.get_intent(caller, id, false).await {
             Ok(view) => Some(view),
-            Err(error) if error.code == ErrorCode::NotFound => None,
+            Err(error) if error.code == ErrorCode::NotFound => {
+                self.require_nothing_asked(caller, &owner, id).await?;
+                None
+            }
             Err(error) => return Err(error.into()),
         };
         let asked = view.filter(|view| view.intent.as_ref().is_some_and(|intent| intent.gate_open));
@@ -178,5 +181,33 @@ impl Service {
         }
         self.write_thread(caller, owner, id, Write::Decide(decision), &change)
             .await
+    }
+
+    /// Refuses to decide in an inbox what the intent asks of somebody else: it would go on waiting behind a thread that
+    /// is done. `id` is an intent that the caller does not see, of a thread that was delegated to it.
+    async fn require_nothing_asked(
+        &self,
+        caller: &Caller,
+        owner: &AgentRef,
+        id: IntentId,
+    ) -> Result<(), ServiceError> {
+        // Nobody learns of an intent whose thread it has not.
+        self.get_thread(caller, owner.clone(), id).await?;
+        let query = query::Body::GetIntent(GetIntent {
+            intent_id: id.to_bytes(),
+            with_payload: false,
+        });
+        match self.read(Route::Slot(id.slot()), None, query).await {
+            Ok(query_reply::Outcome::Intent(view)) if view.intent.as_ref().is_some_and(|i| i.gate_open) => {
+                Err(ServiceError::new(
+                    ErrorCode::PolicyDenied,
+                    "the intent waits for an answer that this key may not give; reply to the thread, or have an assignee of \
+                     the task or a workspace key answer it",
+                ))
+            }
+            Ok(_) => Ok(()),
+            Err(error) if error.code == ErrorCode::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 }

@@ -107,6 +107,36 @@ async fn approving_a_thread_answers_the_task_behind_it() {
 }
 
 #[tokio::test]
+async fn who_may_not_answer_the_task_behind_a_thread_may_not_decide_it() {
+    let server = Server::start().await;
+    let (_, backup) = server.agent("backup").await;
+    let mut body = intent_to("worker");
+    body["human_task"] = json!({"title": "Well?"});
+    let id = server.post("/v1/intents", body).await.ok()["intent_id"].clone();
+    let id = id.as_str().unwrap();
+    server
+        .post(&at(id, "/delegate"), json!({"delegate_to": "backup"}))
+        .await
+        .ok();
+    let own = format!("/v1/inbox/{id}");
+    let approve = format!("{own}/approve");
+    let refused = server.post_as(&approve, json!({}), &backup).await;
+    assert_eq!(refused.refused(403), "policy_denied");
+    let thread = server.get_as(&own, &backup).await.ok()["thread"].clone();
+    assert_eq!(
+        (kinds(&thread), &thread["status"]),
+        (vec!["delegated"], &json!("pending"))
+    );
+    let intent = server.get(&format!("/v1/intents/{id}")).await.ok();
+    assert_eq!(intent["intent"]["status"], "WAITING");
+    // Once somebody answered, there is nothing left to miss.
+    server.post(&at(id, "/approve"), json!({})).await.ok();
+    let noted = server.post_as(&approve, json!({}), &backup).await.ok();
+    assert_eq!(noted["thread"]["status"], "done");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn changes_are_followed_with_a_cursor() {
     let server = Server::start().await;
     for _ in 0..3 {

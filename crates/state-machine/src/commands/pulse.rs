@@ -10,6 +10,7 @@ use crate::pushes;
 use crate::reminders;
 use crate::rows;
 use crate::scenario;
+use crate::threads;
 use crate::transaction::{Outcome, Stop, Transaction, reply};
 use baton_protocol::proto::internal::{
     EventDetails, Pulsed, Status, Timer, TimerKind, TimerSubject, reply as outcome,
@@ -97,7 +98,7 @@ fn push_again(tx: &mut Transaction<'_, '_>, id: IntentId, cursor: u64) -> Result
     lifecycle::save(tx, &intent)
 }
 
-/// Subject: 16 bytes of thread id, then the owner's key. Guard: when the thread was last written.
+/// Subject: 16 bytes of thread id, then the owner's key. Guard: [`threads::touched_ms`] of the thread.
 fn expire_thread(tx: &mut Transaction<'_, '_>, slot: Slot, timer: &Timer) -> Result<(), Stop> {
     let Some((thread_id, owner)) = timer.subject.split_at_checked(16) else {
         return Ok(());
@@ -107,7 +108,7 @@ fn expire_thread(tx: &mut Transaction<'_, '_>, slot: Slot, timer: &Timer) -> Res
     };
     let key = keys::thread_of(slot, owner_key, thread_id);
     let stored: Option<baton_protocol::proto::internal::Thread> = rows::read(&*tx.tables, &key)?;
-    if stored.is_some_and(|thread| thread.updated_at_ms == timer.guard) {
+    if stored.is_some_and(|thread| threads::touched_ms(&thread) == timer.guard) {
         tx.tables.delete(key);
     }
     Ok(())

@@ -26,15 +26,19 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &WriteThread) -> Outc
     }
     let id = IntentId::from_slice(&command.thread_id).ok_or_else(|| not_found("thread"))?;
     let claim = command.idempotency.as_ref();
-    idempotency::once(tx, slot_of(&owner), claim, &Bytes::new(), |tx| {
+    let mut answer = idempotency::once(tx, slot_of(&owner), claim, &Bytes::new(), |tx| {
         let shown = threads::shown(&*tx.tables, &owner, id)?.ok_or_else(|| not_found("thread"))?;
         let deleted_ids = write(tx, command, &owner, id, &shown)?;
-        let thread = threads::shown(&*tx.tables, &owner, id)?;
         Ok(reply(outcome::Outcome::ThreadWritten(ThreadWritten {
-            thread,
+            thread: None,
             deleted_ids,
         })))
-    })
+    })?;
+    // Not kept with the idempotency key: a thread is large, and may be read again.
+    if let Some(outcome::Outcome::ThreadWritten(written)) = &mut answer.outcome {
+        written.thread = threads::shown(&*tx.tables, &owner, id)?;
+    }
+    Ok(answer)
 }
 
 /// Returns the messages that were deleted.
@@ -79,7 +83,12 @@ fn write(
             thread.status = "done".into();
             thread.timeline.push(entry(kind, details));
         }
-        Some(Write::Read(_)) => thread.read_at_ms = tx.now_ms,
+        Some(Write::Read(_)) => {
+            // No change that followers of the inbox must hear of: a reader would hear of its own reading for ever.
+            thread.read_at_ms = tx.now_ms;
+            threads::put(tx, owner, id, &thread)?;
+            return Ok(Vec::new());
+        }
         Some(Write::Delete(delete)) => {
             let deleted = delete_messages(&mut thread, delete);
             if delete.both && !deleted.is_empty() {
@@ -180,13 +189,17 @@ pub(crate) fn receive(tx: &mut Transaction<'_, '_>, update: &ThreadUpdate) -> Re
 #[cfg(test)]
 mod tests {
     use crate::testing::{Replica, actor, agent, intent_id, refusal, settle, submit};
-    use baton_protocol::ErrorCode;
+    use crate::{idempotency, keys, rows};
+    use baton_protocol::address::slot_of;
     use baton_protocol::proto::internal::command::Body;
     use baton_protocol::proto::internal::write_thread::Write;
     use baton_protocol::proto::internal::{
-        Decision, Delegation, DeleteMessages, GetThread, KeyKind, ListThreadChanges, Reply, ResolveIntent,
-        Status, Thread, ThreadWritten, WriteThread, query, query_reply, reply,
+        Decision, Delegation, DeleteMessages, GetThread, IdempotencyClaim, KeyKind, ListThreadChanges, Pulse,
+        Reply, ResolveIntent, Status, Thread, ThreadWritten, WriteThread, query, query_reply, reply,
     };
+    use baton_protocol::{ErrorCode, limits};
+    use bytes::Bytes;
+    use prost::Message;
 
     fn delivered() -> Replica {
         let mut replica = Replica::new(1, 1);
@@ -349,7 +362,7 @@ mod tests {
         }
         replica.now_ms += 1;
         written(&mut replica, Write::Reply("on it".into()));
-        let (mut seen, mut after_ms, mut after_thread_id) = (Vec::new(), 0, bytes::Bytes::new());
+        let (mut seen, mut after_ms, mut after_thread_id) = (Vec::new(), 0, Bytes::new());
         loop {
             let q = ListThreadChanges {
                 owner: Some(agent("worker")),
@@ -367,5 +380,100 @@ mod tests {
         let ids: Vec<_> = seen.iter().map(|t| t.thread_id.clone()).collect();
         let expected = [2, 3, 1].map(|n| intent_id(&agent("worker"), n).to_bytes());
         assert_eq!(ids, expected, "the thread that was written to last comes last");
+    }
+
+    fn changed(replica: &Replica, after: Option<&Thread>) -> Vec<Thread> {
+        let q = ListThreadChanges {
+            owner: Some(agent("worker")),
+            after_ms: after.map_or(0, |t| t.updated_at_ms),
+            after_thread_id: after.map(|t| t.thread_id.clone()).unwrap_or_default(),
+            limit: 1_000,
+        };
+        let query_reply::Outcome::Threads(page) = replica.ask(query::Body::ListThreadChanges(q)) else {
+            panic!("refused")
+        };
+        page.threads
+    }
+
+    fn timers(replica: &Replica) -> usize {
+        let found = rows::list(&replica.tables, &keys::timers(), usize::MAX);
+        found.unwrap().len()
+    }
+
+    #[test]
+    fn reading_is_no_change_and_leaves_one_timer() {
+        let mut replica = delivered();
+        let (received, armed) = (changed(&replica, None), timers(&replica));
+        for _ in 0..3 {
+            replica.now_ms += 1;
+            written(&mut replica, Write::Read(true));
+            assert!(changed(&replica, received.last()).is_empty());
+            assert_eq!(timers(&replica), armed + 1);
+        }
+        replica.now_ms += 1;
+        written(&mut replica, Write::Reply("on it".into()));
+        assert_eq!(
+            timers(&replica),
+            armed + 2,
+            "one more is that of the sender's thread"
+        );
+        let replied = changed(&replica, received.last());
+        assert_eq!(replied.len(), 1);
+        let due_ms = replica.now_ms + replica.ctx.settings.terminal_retention_ms;
+        replica.now_ms += 1;
+        written(&mut replica, Write::Read(true));
+        assert!(changed(&replica, replied.last()).is_empty());
+        // What was read is kept as long as what was written.
+        replica.now_ms = due_ms;
+        replica.run(Body::Pulse(Pulse {}));
+        assert_eq!(
+            kinds(&thread(&replica, "worker").unwrap()),
+            ["intent_received", "reply"]
+        );
+        replica.now_ms += 1;
+        replica.run(Body::Pulse(Pulse {}));
+        assert_eq!(kinds(&thread(&replica, "worker").unwrap()), ["intent_received"]);
+    }
+
+    #[test]
+    fn a_large_inbox_shows_what_was_written_to_its_newest_threads() {
+        let mut replica = Replica::new(1, 1);
+        let newest = u64::from(limits::LIST_PAGE_MAX) + 1;
+        for n in 1..=newest {
+            replica.now_ms += 1;
+            replica.run(Body::Submit(submit("worker", n)));
+            replica.run(Body::WriteThread(WriteThread {
+                thread_id: intent_id(&agent("worker"), n).to_bytes(),
+                counterpart: None,
+                ..write(Write::Reply("on it".into()))
+            }));
+        }
+        let shown = changed(&replica, None);
+        let last = shown.last().unwrap();
+        assert_eq!(last.thread_id, intent_id(&agent("worker"), newest).to_bytes());
+        assert_eq!(kinds(last), ["intent_received", "reply"]);
+    }
+
+    #[test]
+    fn a_repeated_call_is_answered_without_a_copy_of_the_thread() {
+        let mut replica = delivered();
+        let reply = WriteThread {
+            idempotency: Some(IdempotencyClaim {
+                key_hash: "key".into(),
+                request_hash: "request".into(),
+                in_intent_slot: true,
+            }),
+            ..write(Write::Reply("x".repeat(10_000)))
+        };
+        let first = replica.run(Body::WriteThread(reply.clone()));
+        let again = replica.run(Body::WriteThread(reply));
+        assert!(!first.replayed && again.replayed);
+        assert_eq!(first.outcome, again.outcome);
+        assert_eq!(
+            kinds(&thread(&replica, "worker").unwrap()),
+            ["intent_received", "reply"]
+        );
+        let record = idempotency::find(&replica.tables, slot_of(&agent("worker")), b"key").unwrap();
+        assert!(record.unwrap().encoded_len() < 1_000);
     }
 }
