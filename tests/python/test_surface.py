@@ -122,7 +122,7 @@ def test_a_deadline_in_the_past_ends_the_intent(ws: Workspace):
 PATHS = [
     ("GET", "/v1/agents/worker-one/policy", 501),
     ("GET", "/v1/agents/agent://baton/default/worker-one/receive-override", 501),
-    ("GET", "/v1/intents", 501),
+    ("GET", "/v1/usage", 501),
     ("GET", "/v1/intents/", 404),
     ("GET", f"/v1/intents/{uuid4()}/", 404),
 ]
@@ -200,3 +200,36 @@ def test_a_step_of_the_listed_internal_runtime_does_not_wait(ws: Workspace):
     with http(ws.cluster.url, ws.cluster.key) as plain:
         parent = plain.post("/v1/scenarios/apply", json=content).json()["intent_id"]
         until("COMPLETED", lambda: intent(plain, parent)["status"] == "COMPLETED", 10)
+
+
+def test_operators_list_and_cancel_in_bulk_on_any_node(ws: Workspace):
+    agent = payment.fresh("stuck")
+    body = {"intent_type": "intent.stuck.v1", "to_agent": agent, "payload": {}}
+    nodes = ws.cluster.urls
+    with http(nodes[0], ws.cluster.key) as plain:
+        made = {plain.post("/v1/intents", json=body).json()["intent_id"] for _ in range(3)}
+    with http(nodes[1], ws.cluster.key) as plain:
+        listed = plain.get("/v1/intents", params={"to_agent": agent, "limit": 2}).json()
+        rest = plain.get("/v1/intents", params={"to_agent": agent, "cursor": listed["next_cursor"]}).json()
+        assert {i["intent_id"] for i in listed["intents"] + rest["intents"]} == made
+        ask = {"to_agent": agent, "older_than_hours": 0}
+        assert plain.post("/v1/intents/bulk-cancel", json=ask).json()["would_cancel"] == 3
+    with http(nodes[2], ws.cluster.key) as plain:
+        done = plain.post("/v1/intents/bulk-cancel", json={**ask, "dry_run": False, "reason": "stuck"}).json()
+        assert set(done["intent_ids"]) == made and done["canceled"] == 3
+        assert {intent(plain, i)["status"] for i in made} == {"CANCELED"}
+
+
+def test_a_schema_set_on_one_node_counts_on_every_node(ws: Workspace):
+    kind = f"intent.checked_{payment.fresh('x').replace('-', '_')}.v1"
+    document = {"type": "object", "required": ["amount"], "properties": {"amount": {"type": "integer"}}}
+    new = {"semantic_type": kind, "schema_json": document, "compatibility_mode": "strict"}
+    nodes = ws.cluster.urls
+    with http(nodes[0], ws.cluster.key) as plain:
+        stored = plain.post("/v1/schemas", json=new).json()["schema"]
+    for url in nodes:
+        with http(url, ws.cluster.key) as plain:
+            assert plain.get(f"/v1/schemas/{kind}").json()["schema"]["schema_hash"] == stored["schema_hash"]
+            body = {"intent_type": kind, "to_agent": payment.fresh("worker"), "payload": {"amount": "much"}}
+            until("the schema on this node", lambda: plain.post("/v1/intents", json=body).status_code == 422, 5)
+            assert plain.post("/v1/intents", json={**body, "payload": {"amount": 1}}).status_code == 200
