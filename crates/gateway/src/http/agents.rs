@@ -81,18 +81,27 @@ pub(super) fn status_filter(call: &Call) -> Result<Option<HashSet<Status>>, Serv
     let Some(list) = call.query("status") else {
         return Ok(None);
     };
-    let mut statuses = HashSet::new();
-    for name in list.split(',').map(str::trim).filter(|n| !n.is_empty()) {
-        let status = Status::from_wire_name(&name.to_ascii_uppercase());
-        let status = status.ok_or_else(|| invalid(format!("status names no lifecycle status: {name}")))?;
+    let shown = statuses(list.split(','))?.into_iter().map(|status| {
         // Shown as DELIVERED and IN_PROGRESS, so whoever asks for what is behind them gets those.
-        statuses.insert(if status.is_terminal() {
+        if status.is_terminal() {
             status
         } else {
             shown_status(status)
-        });
-    }
-    Ok(Some(statuses))
+        }
+    });
+    Ok(Some(shown.collect()))
+}
+
+/// Lifecycle statuses by their names, in any case; empty names are passed over.
+pub(super) fn statuses<'a>(names: impl Iterator<Item = &'a str>) -> Result<Vec<Status>, ServiceError> {
+    names
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+        .map(|name| {
+            Status::from_wire_name(&name.to_ascii_uppercase())
+                .ok_or_else(|| invalid(format!("status names no lifecycle status: {name}")))
+        })
+        .collect()
 }
 
 /// Agents act on three statuses only; everything else that is open is shown as the nearest of them.

@@ -8,6 +8,7 @@ use baton_protocol::limits::{ACTOR_CHARS_MAX, BULK_CANCEL_MAX, LIST_PAGE_MAX, RE
 use baton_protocol::proto::internal::Status;
 use baton_protocol::{IntentId, ServiceError};
 
+use super::agents::statuses;
 use super::call::Call;
 use super::error::ApiError;
 use super::json::{JsonObject, invalid};
@@ -101,17 +102,6 @@ fn query_filter(call: &Call) -> Result<IntentFilter, ServiceError> {
 
 fn cursor(text: &str) -> Result<IntentId, ServiceError> {
     IntentId::parse(text).ok_or_else(|| invalid("cursor is not the next_cursor of an earlier answer"))
-}
-
-fn statuses<'a>(names: impl Iterator<Item = &'a str>) -> Result<Vec<Status>, ServiceError> {
-    names
-        .map(str::trim)
-        .filter(|name| !name.is_empty())
-        .map(|name| {
-            Status::from_wire_name(&name.to_ascii_uppercase())
-                .ok_or_else(|| invalid(format!("status names no lifecycle status: {name}")))
-        })
-        .collect()
 }
 
 fn decode_bulk(body: &JsonObject, now_ms: u64) -> Result<BulkCancel, ServiceError> {

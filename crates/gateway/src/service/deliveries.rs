@@ -4,15 +4,13 @@ use baton_protocol::proto::internal::{
     AgentRef, DeliveryPage, DeliveryState, DeliveryView, GetDelivery, KeyKind, ListDeliveries,
     ReplayDelivery, command, query, query_reply, reply,
 };
-use baton_protocol::{DeliveryId, GroupId, Route, ServiceError};
-use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use baton_protocol::{DeliveryId, Route, ServiceError};
+use futures::stream::{self, StreamExt as _};
 use std::cmp::Reverse;
 
 use super::idempotency::claim;
 use super::{Caller, Failure, IdempotencyRequest, Service, unexpected};
 
-/// Groups that are asked at one time.
-const GROUPS_AT_ONCE: usize = 16;
 /// Replays of a bulk call that are under way at one time.
 const REPLAYS_AT_ONCE: usize = 64;
 /// Pages that one bulk call reads while it finds nothing.
@@ -71,11 +69,8 @@ impl Service {
             agent,
             limit,
         };
-        let shards = 1..=self.ports.group_map.shard_groups();
-        let pages = stream::iter(shards.map(|n| Route::Group(GroupId(n))))
-            .map(|route| self.delivery_page(caller, route, query.clone()))
-            .buffer_unordered(GROUPS_AT_ONCE)
-            .try_collect()
+        let pages = self
+            .ask_every_group(|route| self.delivery_page(caller, route, query.clone()))
             .await?;
         Ok(merged(pages, limit as usize))
     }

@@ -4,13 +4,11 @@ use baton_protocol::address::slot_of;
 use baton_protocol::proto::internal::{
     AgentRef, Backlog, GetBacklog, Intent, IntentPage, ListIntents, Status, query, query_reply,
 };
-use baton_protocol::{GroupId, IntentId, Route, ServiceError};
-use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use baton_protocol::{IntentId, Route, ServiceError};
+use futures::stream::{self, StreamExt as _};
 
 use super::{Caller, Change, Failure, Resolve, Service, unexpected};
 
-/// Groups of a workspace-wide list that are asked at one time.
-const GROUPS_AT_ONCE: usize = 16;
 /// Intents of a bulk change that are under way at one time.
 const CHANGES_AT_ONCE: usize = 64;
 /// Pages that one bulk change reads while it finds nothing.
@@ -93,11 +91,7 @@ impl Service {
                 vec![self.intent_page(caller, route, query).await?]
             }
             None => {
-                let shards = 1..=self.ports.group_map.shard_groups();
-                stream::iter(shards.map(|n| Route::Group(GroupId(n))))
-                    .map(|route| self.intent_page(caller, route, query.clone()))
-                    .buffer_unordered(GROUPS_AT_ONCE)
-                    .try_collect()
+                self.ask_every_group(|route| self.intent_page(caller, route, query.clone()))
                     .await?
             }
         };

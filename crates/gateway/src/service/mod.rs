@@ -11,6 +11,7 @@ mod cluster;
 mod completion;
 pub(crate) mod deliveries;
 mod end_notice;
+mod every_group;
 mod idempotency;
 mod inbox;
 mod intents;

@@ -37,11 +37,10 @@ pub(crate) struct NewSchema {
 
 /// Compiled schemas by the hash of their document.
 #[derive(Debug, Default)]
-pub(crate) struct Compiled(Mutex<HashMap<[u8; 32], Arc<Form>>>);
+pub(crate) struct Compiled(Mutex<HashMap<Bytes, Arc<Form>>>);
 
 impl Compiled {
-    fn get(&self, document: &[u8]) -> Result<Arc<Form>, ServiceError> {
-        let hash: [u8; 32] = Sha256::digest(document).into();
+    fn get(&self, hash: Bytes, document: &[u8]) -> Result<Arc<Form>, ServiceError> {
         if let Some(known) = self.lock().get(&hash) {
             return Ok(Arc::clone(known));
         }
@@ -58,18 +57,19 @@ impl Compiled {
         let Some(document) = document(payload) else {
             return Ok(Some("it is not JSON".to_owned()));
         };
-        let violations = self.get(&schema.document)?.violations(&document);
+        let form = self.get(schema.document_sha256.clone(), &schema.document)?;
+        let violations = form.violations(&document);
         let fits_before = violations.is_some()
             && schema.mode() == SchemaMode::Backward
             && !schema.previous_document.is_empty()
             && self
-                .get(&schema.previous_document)?
+                .get(sha256(&schema.previous_document), &schema.previous_document)?
                 .violations(&document)
                 .is_none();
         Ok(violations.filter(|_| !fits_before))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<[u8; 32], Arc<Form>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Bytes, Arc<Form>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -98,7 +98,7 @@ impl Service {
             refuse_narrowing(before, &new)?;
         }
         let schema = SemanticSchema {
-            document_sha256: Sha256::digest(&new.document).to_vec().into(),
+            document_sha256: sha256(&new.document),
             semantic_type: new.semantic_type,
             workspace_id,
             document: new.document,
@@ -206,6 +206,10 @@ fn found(
         Err(error) if error.code == ErrorCode::NotFound => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+fn sha256(document: &[u8]) -> Bytes {
+    Sha256::digest(document).to_vec().into()
 }
 
 fn document(payload: &Payload) -> Option<Value> {

@@ -3,15 +3,11 @@
 use baton_protocol::proto::internal::{
     AnswerTask, Gate, HumanTask, IntentView, ListTasks, OpenTask, TaskPage, command, query, query_reply,
 };
-use baton_protocol::{ErrorCode, GroupId, IntentId, Route, ServiceError};
-use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use baton_protocol::{ErrorCode, IntentId, Route, ServiceError};
 
 use super::intents::Committed;
 use super::{Caller, Change, Failure, Service, unexpected};
 use crate::forms::{Checked, HandedIn, check_answer};
-
-/// Groups of a workspace-wide list that are asked at one time.
-const GROUPS_AT_ONCE: usize = 16;
 
 /// Some open tasks, oldest intent first.
 #[derive(Debug, Clone, Default)]
@@ -35,11 +31,8 @@ impl Service {
             after_intent_id: after.map(IntentId::to_bytes).unwrap_or_default(),
             limit,
         };
-        let shards = 1..=self.ports.group_map.shard_groups();
-        let pages = stream::iter(shards.map(|n| Route::Group(GroupId(n))))
-            .map(|route| self.task_page(caller, route, query.clone()))
-            .buffer_unordered(GROUPS_AT_ONCE)
-            .try_collect()
+        let pages = self
+            .ask_every_group(|route| self.task_page(caller, route, query.clone()))
             .await?;
         Ok(merged(pages, limit as usize))
     }
