@@ -33,14 +33,23 @@ pub(crate) struct Checked {
 }
 
 impl HandedIn {
-    /// A bare decision.
-    pub(crate) fn decision(outcome: &str, comment: &str) -> Self {
+    /// A bare yes or no.
+    ///
+    /// # Errors
+    /// `TaskResultInvalid` when the task is not answered with one.
+    pub(crate) fn decision(task: &HumanTask, approve: bool, comment: &str) -> Result<Self, ServiceError> {
+        let outcome = task.plain_outcome(approve).ok_or_else(|| {
+            wrong(format!(
+                "this task is answered with one of: {}",
+                task.outcomes().join(", ")
+            ))
+        })?;
         let mut handed_in = Self::default();
         handed_in.set("outcome", &Value::from(outcome));
         if !comment.is_empty() {
             handed_in.set("comment", &Value::from(comment));
         }
-        handed_in
+        Ok(handed_in)
     }
 
     /// Adds a member, or replaces it.

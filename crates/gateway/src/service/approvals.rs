@@ -69,16 +69,7 @@ impl Service {
             };
         }
         let task = gate.task.unwrap_or_default();
-        let outcome = task.plain_outcome(approval.approve).ok_or_else(|| {
-            ServiceError::new(
-                ErrorCode::TaskResultInvalid,
-                format!(
-                    "this task is answered with one of: {}",
-                    task.outcomes().join(", ")
-                ),
-            )
-        })?;
-        let handed_in = HandedIn::decision(outcome, &approval.comment);
+        let handed_in = HandedIn::decision(&task, approval.approve, &approval.comment)?;
         let done = self.answer_seen(caller, id, view, handed_in, change).await?;
         Ok(Decided {
             comment: approval.comment,

@@ -163,16 +163,7 @@ impl Service {
             // Whose thread this is must be known before anything is answered in its name.
             self.get_thread(caller, owner.clone(), id).await?;
             let task = view.gate.clone().unwrap_or_default().task.unwrap_or_default();
-            let outcome = task.plain_outcome(decision.approve).ok_or_else(|| {
-                ServiceError::new(
-                    ErrorCode::TaskResultInvalid,
-                    format!(
-                        "this task is answered with one of: {}",
-                        task.outcomes().join(", ")
-                    ),
-                )
-            })?;
-            let handed_in = HandedIn::decision(outcome, &decision.comment);
+            let handed_in = HandedIn::decision(&task, decision.approve, &decision.comment)?;
             let answer = Change {
                 idempotency: None,
                 ..change.clone()
