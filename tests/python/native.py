@@ -15,7 +15,10 @@ from grpc_status import rpc_status
 from cluster import ROOT, SCRATCH
 
 PROTO = ROOT / "proto"
-FILES = ("admin_service", "agent_service", "inbox_service", "intent", "intent_service", "scenario_service")
+FILES = (
+    "admin_service", "agent_service", "delivery_service", "inbox_service", "intent", "intent_service", "scenario_service",
+    "schema_service", "task_service",
+)
 
 
 @lru_cache(maxsize=1)
@@ -67,6 +70,9 @@ class Native:
         self.agents = _stub("agent_service", keyed)
         self.inbox = _stub("inbox_service", keyed)
         self.scenarios = _stub("scenario_service", keyed)
+        self.tasks = _stub("task_service", keyed)
+        self.deliveries = _stub("delivery_service", keyed)
+        self.schemas = _stub("schema_service", keyed)
         self.admin = _stub("admin_service", keyed)
 
     def close(self) -> None:

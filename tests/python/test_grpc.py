@@ -19,6 +19,8 @@ m = native.messages("intent_service")
 agents = native.messages("agent_service")
 inbox = native.messages("inbox_service")
 scenarios = native.messages("scenario_service")
+schemas = native.messages("schema_service")
+tasks = native.messages("task_service")
 admin = native.messages("admin_service")
 
 SECONDS = 30
@@ -212,6 +214,72 @@ def test_threads_and_scenarios(one: Native):
     threads = one.inbox.ListThreads(inbox.ListThreadsRequest(owner=owner), timeout=SECONDS).threads
     thread = one.inbox.GetThread(inbox.GetThreadRequest(thread_id=threads[0].thread_id, owner=owner), timeout=SECONDS)
     assert thread.thread == threads[0]
+
+
+def test_a_person_is_asked_reminded_found_and_answers(api: Native):
+    assignee = payment.fresh("team")
+    form = b'{"type": "object", "required": ["days"], "properties": {"days": {"type": "integer", "maximum": 90}}}'
+    task = common.HumanTask(
+        title="Grant?", task_type=common.TASK_TYPE_FORM, assignees=[assignee], form_schema_json=form
+    )
+    reminders = common.Reminders(remind_after_seconds=1, max_reminders=1, escalate_to="boss")
+    intent_id = submit(api, "", human_task=task, reminders=reminders)
+    request = tasks.ListTasksRequest(filter=tasks.TaskFilter(assignee=assignee))
+    found, token = [], ""
+    while True:
+        page = api.tasks.ListTasks(request, timeout=SECONDS)
+        found += page.tasks
+        if not page.next_page_token:
+            break
+        request.page_token = page.next_page_token
+    assert [t.intent_id for t in found] == [intent_id]
+    assert (found[0].human_task.title, found[0].open, found[0].generation) == ("Grant?", True, 1)
+    watch = api.intents.Watch(m.WatchRequest(intent_id=intent_id), timeout=SECONDS)
+    seen = []
+    while "intent.escalated" not in seen:
+        seen.append(next(watch).event.event_type)
+    assert seen.count("intent.reminder") == 1
+    watch.cancel()
+    answer = tasks.AnswerTaskRequest(intent_id=intent_id, generation=1, outcome="submitted", data_json=b'{"days": 91}')
+    refusal(lambda: api.tasks.AnswerTask(answer), grpc.StatusCode.INVALID_ARGUMENT, "task_result_invalid")
+    answer.data_json = b'{"days": 7}'
+    done = api.tasks.AnswerTask(answer, timeout=SECONDS)
+    assert done.intent.status == common.STATUS_COMPLETED
+    shown = api.tasks.GetTask(tasks.GetTaskRequest(intent_id=intent_id), timeout=SECONDS).task
+    assert (shown.open, shown.answer.outcome) == (False, "submitted")
+
+
+def test_a_callback_and_its_secret(api: Native):
+    name, url = payment.fresh("pushed"), "https://agent.example.com/intents"
+    request = agents.RegisterAgentRequest(name=name, delivery_mode="http", callback_url=url)
+    made = api.agents.RegisterAgent(request, timeout=SECONDS)
+    assert made.callback_secret.startswith("whsec_") and made.agent.callback_url == url
+    rotated = api.agents.RotateCallbackSecret(
+        agents.RotateCallbackSecretRequest(agent=name, overlap_seconds=60), timeout=SECONDS
+    )
+    assert rotated.callback_secret not in ("", made.callback_secret)
+    off = agents.SetCallbackRequest(agent=name, delivery_mode="stream", callback_url="")
+    assert api.agents.SetCallback(off, timeout=SECONDS).agent.callback_url == ""
+    shown = api.agents.GetAgent(agents.GetAgentRequest(address=name), timeout=SECONDS).agent
+    assert (shown.delivery_mode, shown.callback_secret_set_at_ms > 0) == ("stream", True)
+
+
+def test_a_schema_is_set_read_and_enforced(api: Native):
+    kind = f"native.{payment.fresh('kind').replace('-', '_')}.v1"
+    document = b'{"type": "object", "required": ["amount"]}'
+    put = schemas.PutSchemaRequest(semantic_type=kind, document_json=document, mode=schemas.SCHEMA_MODE_STRICT)
+    set_ = api.schemas.PutSchema(put, timeout=SECONDS).schema
+    got = api.schemas.GetSchema(schemas.GetSchemaRequest(semantic_type=kind), timeout=SECONDS).schema
+    assert got.schema_hash == set_.schema_hash and b'"amount"' in got.document_json
+
+    def refused() -> bool:  # the node's own replica follows within half a second
+        try:
+            api.intents.Submit(m.SubmitRequest(intent=m.IntentSpec(intent_type=kind, to_agent="w")), timeout=SECONDS)
+        except grpc.RpcError as error:
+            return native.details(error)["ErrorInfo"].reason == "schema_invalid"
+        return False
+
+    until("the schema to count", refused)
 
 
 def submit_and_owner(api: Native) -> str:

@@ -171,6 +171,45 @@ def test_what_nobody_takes_is_a_dead_letter_and_can_be_replayed(
     assert api.post("/v1/deliveries/replay", json={"status": "pending"}).status_code == 422
 
 
+def test_deliveries_through_grpc(api: httpx.Client, pushing: Cluster, receiver: Receiver):
+    d = messages("delivery_service")
+    native = Native(pushing.urls[1], pushing.key)
+    name = payment.fresh("listed")
+    register(api, pushing, name, delivery_mode="http", callback_url=receiver.url)
+    receiver.answer = lambda _: 500
+    ids = sorted((submit(api, name, max_delivery_attempts=1) for _ in range(3)), reverse=True)
+    for intent_id in ids:
+        reaches(api, intent_id, "FAILED")
+    found, request = [], d.ListDeliveriesRequest(filter=d.DeliveryFilter(agent=name), page_size=2)
+    while True:
+        page = native.deliveries.ListDeliveries(request, timeout=30)
+        found += page.deliveries
+        if not page.next_page_token:
+            break
+        request.page_token = page.next_page_token
+    assert [x.intent_id for x in found] == ids
+    assert {x.state for x in found} == {d.DELIVERY_STATE_DEAD_LETTERED}
+    assert {(x.attempts, x.last_status) for x in found} == {(1, 500)}
+    one = native.deliveries.GetDelivery(d.GetDeliveryRequest(delivery_id=found[0].delivery_id), timeout=30).delivery
+    assert one == found[0]
+
+    receiver.answer = lambda _: 200
+    replay = d.ReplayDeliveryRequest(delivery_id=one.delivery_id, idempotency_key=str(uuid4()))
+    made = native.deliveries.ReplayDelivery(replay, timeout=30).delivery
+    again = native.deliveries.ReplayDelivery(replay, timeout=30).delivery
+    assert (made.replay_of_delivery_id, again.delivery_id) == (one.delivery_id, made.delivery_id)
+    bulk = d.ReplayDeliveriesRequest(filter=d.DeliveryFilter(agent=name), dry_run=True)
+    would = native.deliveries.ReplayDeliveries(bulk, timeout=30).results
+    assert [r.delivery_id for r in would] == [x.delivery_id for x in found[1:]], "one was replayed already"
+    assert not any(r.HasField("replay") for r in would)
+    bulk.dry_run = False
+    done = native.deliveries.ReplayDeliveries(bulk, timeout=30).results
+    assert [r.replay.replay_of_delivery_id for r in done] == [x.delivery_id for x in found[1:]]
+    for intent_id in ids:
+        posted(receiver, intent_id, 2)
+    native.close()
+
+
 def test_a_change_of_the_mode_loses_no_intent(api: httpx.Client, pushing: Cluster, receiver: Receiver):
     name = payment.fresh("switched")
     account = register(api, pushing, name)["service_account"]

@@ -15,10 +15,12 @@ pub struct NewAgent {
     pub display_name: Option<String>,
     /// `stream`, `poll`, `http`, `inbox` or `internal`.
     pub delivery_mode: Option<String>,
+    /// Where its deliveries are posted. Of an agent that exists already nothing changes.
+    pub callback_url: Option<String>,
     /// Also make a key for it. The answer shows it.
     pub create_key: bool,
     /// The same key with the same agent has the same answer, its new key included. Without one, a registration that
-    /// makes a key draws one, so that its own retries are safe.
+    /// makes a key or a secret draws one, so that its own retries are safe.
     pub idempotency_key: Option<String>,
 }
 
@@ -28,13 +30,16 @@ impl Client {
     /// # Errors
     /// What any call gives.
     pub async fn register_agent(&self, agent: NewAgent) -> Result<Registration, Error> {
-        let drawn = || agent.create_key.then(draw_key);
+        let secret = agent.create_key || agent.callback_url.is_some();
+        let drawn = || secret.then(draw_key);
         let request = v1::RegisterAgentRequest {
             name: agent.name,
             display_name: agent.display_name.unwrap_or_default(),
             delivery_mode: agent.delivery_mode.unwrap_or_default(),
             create_key: agent.create_key,
             idempotency_key: agent.idempotency_key.or_else(drawn).unwrap_or_default(),
+            callback_url: agent.callback_url.unwrap_or_default(),
+            callback_secret: String::new(),
         };
         let answer = unary!(
             self,
@@ -45,6 +50,7 @@ impl Client {
             agent: required(answer.agent)?,
             created: answer.created,
             api_key: (!answer.api_key.is_empty()).then_some(answer.api_key),
+            callback_secret: (!answer.callback_secret.is_empty()).then_some(answer.callback_secret),
         })
     }
 

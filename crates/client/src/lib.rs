@@ -16,7 +16,9 @@
 mod admin;
 mod agents;
 mod builder;
+mod callbacks;
 mod client;
+mod deliveries;
 mod endpoints;
 mod error;
 mod inbox;
@@ -24,7 +26,9 @@ mod intents;
 mod leaders;
 mod retry;
 mod scenarios;
+mod schemas;
 mod submit;
+mod tasks;
 mod tls;
 mod types;
 mod watch;
@@ -32,17 +36,22 @@ mod worker;
 
 pub use agents::NewAgent;
 pub use builder::{ClientBuilder, ENDPOINTS_MAX};
+pub use callbacks::NewCallback;
 pub use client::Client;
+pub use deliveries::ReplayMany;
 pub use error::{Error, ErrorKind};
 pub use intents::{ChangeCall, Pages, Resume};
 pub use retry::RetryPolicy;
+pub use schemas::NewSchema;
 pub use submit::{Ended, Ending, IN_FLIGHT_MAX, KeyScope, Submit, Submitter, SubmitterBuilder, Ticket};
+pub use tasks::NewAnswer;
 pub use tls::Tls;
 pub use tokio_util::sync::CancellationToken;
 pub use types::{
-    Agent, Backlog, BulkCancel, Canceled, Change, ClusterStatus, Event, Group, Intent, IntentFilter, Node,
-    Outcome, Payload, Receipt, Registration, Resolution, Scenario, Status, Thread, ThreadEntry, Validation,
-    WaitingReason,
+    Agent, Backlog, BulkCancel, BulkReplay, CallbackChange, Canceled, Change, ClusterStatus, Delivery,
+    DeliveryFilter, DeliveryPage, DeliveryState, Event, Group, HumanTask, Intent, IntentFilter, Node,
+    Outcome, Payload, Receipt, Registration, Reminders, Replay, Resolution, Scenario, Schema, SchemaMode,
+    Status, Task, TaskAnswer, TaskFilter, TaskPage, Thread, ThreadEntry, Validation, WaitingReason,
 };
 pub use watch::Watch;
 pub use worker::{Job, JobError, Worker};

@@ -1,6 +1,6 @@
 //! Human tasks: their types, and which outcomes each of them knows (surface 2.7).
 
-use crate::proto::internal::{HumanTask, TaskType};
+use crate::proto::internal::{Gate, HumanTask, Intent, TaskType};
 
 /// Outcomes that mean "no", of whatever task: a workflow goes on to its failure step.
 const NEGATIVE: [&str; 6] = [
@@ -104,14 +104,7 @@ impl HumanTask {
     /// The outcome that says plainly yes (`true`) or no, for whoever can say no more than that.
     #[must_use]
     pub fn plain_outcome(&self, positive: bool) -> Option<&str> {
-        let usual = if positive { "approved" } else { "rejected" };
-        let outcomes = self.outcomes();
-        if outcomes.contains(&usual) {
-            return Some(usual);
-        }
-        self.outcomes()
-            .into_iter()
-            .find(|outcome| is_positive(outcome) == positive)
+        plain(&self.outcomes(), positive)
     }
 
     /// Whether an answer needs a comment.
@@ -129,6 +122,30 @@ impl HumanTask {
             format!("Human approval required: {intent_type}")
         }
     }
+}
+
+/// When the answer is due at the latest, unix milliseconds; 0 = never.
+#[must_use]
+pub fn due_at_ms(intent: &Intent, gate: &Gate) -> u64 {
+    match (gate.due_at_ms, intent.deadline_at_ms) {
+        (0, deadline) => deadline,
+        (due, 0) => due,
+        (due, deadline) => due.min(deadline),
+    }
+}
+
+/// The outcome among `outcomes` that says plainly yes (`true`) or no.
+#[must_use]
+pub fn plain_outcome(outcomes: &[String], positive: bool) -> Option<&str> {
+    let outcomes: Vec<&str> = outcomes.iter().map(String::as_str).collect();
+    plain(&outcomes, positive)
+}
+
+fn plain<'o>(outcomes: &[&'o str], positive: bool) -> Option<&'o str> {
+    let usual = if positive { "approved" } else { "rejected" };
+    let as_usual = outcomes.iter().find(|outcome| **outcome == usual);
+    let of_kind = || outcomes.iter().find(|outcome| is_positive(outcome) == positive);
+    as_usual.or_else(of_kind).copied()
 }
 
 /// Whether a workflow goes on as after a success.

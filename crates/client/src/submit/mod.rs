@@ -8,7 +8,7 @@ mod pipeline;
 pub use pipeline::{Ended, Ending, IN_FLIGHT_MAX, Submitter, SubmitterBuilder, Ticket};
 
 use crate::client::{Safety, unary};
-use crate::types::{Payload, Receipt};
+use crate::types::{HumanTask, Payload, Receipt, Reminders};
 use crate::{Client, Error};
 use baton_protocol::proto::v1;
 use baton_protocol::proto::v1::intent_service_client::IntentServiceClient;
@@ -157,6 +157,24 @@ impl Submit {
     /// The W3C traceparent that the receiver gets; that of the client's source when absent.
     pub fn traceparent(mut self, traceparent: impl Into<String>) -> Self {
         self.spec.traceparent = traceparent.into();
+        self
+    }
+
+    /// Asks a person: the intent waits for the answer. The recipient may then be empty.
+    ///
+    /// # Errors
+    /// A type of task that does not exist.
+    pub fn human_task(mut self, task: HumanTask) -> Result<Self, Error> {
+        let named = task.task_type.clone().unwrap_or_default();
+        let wire = task.into_wire();
+        self.spec.human_task =
+            Some(wire.ok_or_else(|| Error::Invalid(format!("{named} is no type of task")))?);
+        Ok(self)
+    }
+
+    /// Reminders while it waits, and whom to call in at last.
+    pub fn reminders(mut self, reminders: Reminders) -> Self {
+        self.spec.reminders = Some(reminders.into_wire());
         self
     }
 

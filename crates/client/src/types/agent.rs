@@ -18,6 +18,13 @@ pub struct Agent {
     /// Unix milliseconds.
     pub created_at_ms: u64,
     pub disabled: bool,
+    /// Where deliveries are posted when the delivery mode is `http`.
+    pub callback_url: Option<String>,
+    /// When the callback secret was last set, unix milliseconds.
+    pub callback_secret_set_at_ms: Option<u64>,
+    /// When the endpoint said that it is gone, unix milliseconds: nothing is posted until the callback is set anew.
+    pub callback_disabled_at_ms: Option<u64>,
+    pub callback_disabled_reason: Option<String>,
 }
 
 impl Agent {
@@ -32,6 +39,10 @@ impl Agent {
             workspace_id: agent.workspace_id,
             created_at_ms: agent.created_at_ms,
             disabled: agent.disabled,
+            callback_url: text(agent.callback_url),
+            callback_secret_set_at_ms: number(agent.callback_secret_set_at_ms),
+            callback_disabled_at_ms: number(agent.callback_disabled_at_ms),
+            callback_disabled_reason: text(agent.callback_disabled_reason),
         }
     }
 }
@@ -45,14 +56,34 @@ pub struct Registration {
     pub created: bool,
     /// The new key, when one was asked for. It is shown once.
     pub api_key: Option<String>,
+    /// What posts to it are signed with, when this call set it. It is shown once.
+    pub callback_secret: Option<String>,
 }
 
-/// Without the key.
+/// Without the secrets.
 impl std::fmt::Debug for Registration {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Registration")
             .field("agent", &self.agent)
             .field("created", &self.created)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An agent whose callback was changed.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct CallbackChange {
+    pub agent: Agent,
+    /// The new secret, when this call set one. It is shown once.
+    pub callback_secret: Option<String>,
+}
+
+/// Without the secret.
+impl std::fmt::Debug for CallbackChange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CallbackChange")
+            .field("agent", &self.agent)
             .finish_non_exhaustive()
     }
 }

@@ -1,7 +1,9 @@
 //! Unary calls: repetition, failover, time, and what goes with each call.
 
 use crate::support::{Node, World, builder, client, refusal, until};
-use baton_client::{Client, Error, ErrorKind, IntentFilter, NewAgent, RetryPolicy, Status, Submit};
+use baton_client::{
+    Client, Error, ErrorKind, IntentFilter, NewAgent, NewCallback, RetryPolicy, Status, Submit,
+};
 use futures::TryStreamExt as _;
 use std::time::Duration;
 use tonic::Code;
@@ -62,6 +64,31 @@ async fn a_registration_is_repeated_under_one_key() {
     assert_eq!(keys[0], keys[1], "the retry is the same call");
     assert!(keys[0].len() == 36 && keys[1] != keys[2], "{keys:?}");
     assert_eq!(keys[3], "", "nothing is at stake");
+}
+
+#[tokio::test]
+async fn a_secret_is_rotated_with_the_overlap_asked_for() {
+    let world = World::new();
+    let node = Node::start(&world).await;
+    let client = client(&[&node]);
+    for (overlap, said) in [
+        (None, "after None"),
+        (Some(Duration::from_secs(60)), "after Some(60)"),
+    ] {
+        let change = client.rotate_callback_secret("n", None, overlap).await.unwrap();
+        assert_eq!(change.callback_secret.as_deref(), Some(said));
+        assert!(!format!("{change:?}").contains("after"), "it does not show");
+    }
+    let callback = NewCallback {
+        url: Some("https://a.example.com".into()),
+        ..NewCallback::default()
+    };
+    let change = client.set_callback("n", callback).await.unwrap();
+    assert_eq!(
+        change.agent.callback_url.as_deref(),
+        Some("https://a.example.com")
+    );
+    assert_eq!(change.callback_secret, None);
 }
 
 #[tokio::test]

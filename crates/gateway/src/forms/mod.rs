@@ -7,10 +7,12 @@ mod answer;
 mod coerce;
 mod narrowing;
 mod schema;
+mod task;
 
 pub(crate) use answer::{Checked, HandedIn, check_answer, is_positive_decision};
 pub(crate) use narrowing::narrowing;
 pub(crate) use schema::{Form, check_schema};
+pub(crate) use task::check_task;
 
 use baton_protocol::{ErrorCode, ServiceError};
 

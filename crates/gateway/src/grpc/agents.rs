@@ -14,10 +14,10 @@ use tonic::{Request, Response, Status, Streaming};
 use super::auth::Admitted;
 use super::outbound::{Messages, Outbound, Wake};
 use super::status::status;
-use super::{convert, decode, leader, work};
+use super::{callbacks, convert, decode, leader, work};
 use crate::app::App;
-use crate::service::IdempotencyRequest;
 use crate::service::accounts::{NewAccount, NewKey};
+use crate::service::{IdempotencyRequest, SecretChange};
 use baton_protocol::{FeedItem, META_GROUP, ServiceError};
 
 const NAME_CHARS_MAX: usize = 120;
@@ -72,6 +72,7 @@ impl AgentService for Agents {
             .await
             .map_err(status)?;
         let (account, created) = (put.account, put.created);
+        let callback_secret = put.callback_secret.unwrap_or_default();
         let api_key = if create_key {
             let id = &account.service_account_id;
             let new = NewKey {
@@ -87,6 +88,7 @@ impl AgentService for Agents {
             agent: Some(convert::agent(account)),
             created,
             api_key,
+            callback_secret,
         };
         leader::tell(&self.0, META_GROUP, Ok(answer))
     }
@@ -145,6 +147,22 @@ impl AgentService for Agents {
             oldest_at_ms: backlog.oldest_at_ms,
         }))
     }
+
+    async fn set_callback(
+        &self,
+        request: Request<v1::SetCallbackRequest>,
+    ) -> Result<Response<v1::SetCallbackResponse>, Status> {
+        let (call, request) = Admitted::split(request)?;
+        callbacks::set(&self.0, &call, request).await
+    }
+
+    async fn rotate_callback_secret(
+        &self,
+        request: Request<v1::RotateCallbackSecretRequest>,
+    ) -> Result<Response<v1::RotateCallbackSecretResponse>, Status> {
+        let (call, request) = Admitted::split(request)?;
+        callbacks::rotate(&self.0, &call, request).await
+    }
 }
 
 /// The account, and what makes its key the same one in a repeated call.
@@ -159,6 +177,11 @@ fn new_account(
         name,
         display_name: display_name.unwrap_or_default(),
         delivery_mode: decode::delivery_mode(request.delivery_mode)?,
+        callback_url: callbacks::checked_url(request.callback_url, "callback_url")?,
+        callback_secret: match decode::text(request.callback_secret, "callback_secret", TEXT_CHARS_MAX)? {
+            Some(secret) => SecretChange::Set(secret),
+            None => SecretChange::Keep,
+        },
         idempotency,
         ..NewAccount::default()
     };

@@ -137,6 +137,10 @@ pub(super) fn agent(account: ServiceAccount) -> v1::Agent {
         org_id: account.org_id,
         workspace_id: account.workspace_id,
         created_at_ms: account.created_at_ms,
+        callback_url: account.callback_url,
+        callback_secret_set_at_ms: account.callback_secret_set_at_ms,
+        callback_disabled_at_ms: account.callback_disabled_at_ms,
+        callback_disabled_reason: account.callback_disabled_reason,
     }
 }
 

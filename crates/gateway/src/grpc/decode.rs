@@ -8,6 +8,7 @@ use baton_protocol::proto::v1;
 use baton_protocol::{ErrorCode, IntentId, ServiceError};
 use sha2::{Digest as _, Sha256};
 
+use super::human_task::{decode_reminders, decode_task};
 use super::method::SUBMIT;
 use crate::forms::HandedIn;
 use crate::http::parse_members;
@@ -18,7 +19,7 @@ use crate::service::{
 /// `intent_type` and `content_type`.
 const TYPE_CHARS_MAX: usize = 255;
 
-fn invalid(field: &'static str, message: impl std::fmt::Display) -> ServiceError {
+pub(super) fn invalid(field: &'static str, message: impl std::fmt::Display) -> ServiceError {
     ServiceError::new(ErrorCode::InvalidArgument, format!("{field} {message}")).in_field(field)
 }
 
@@ -92,6 +93,9 @@ pub(super) fn submit(spec: Option<v1::IntentSpec>, trace_parent: &str) -> Result
     {
         return Err(invalid("correlation_id", "must be a UUID"));
     }
+    let human_task = spec.human_task.map(|task| decode_task(task, &intent_type));
+    let human_task = human_task.transpose()?;
+    let reminders = decode_reminders(spec.reminders.unwrap_or_default())?;
     let trace_parent = match spec.traceparent.as_str() {
         "" => trace_parent.to_owned(),
         given if baton_protocol::trace::parse(given).is_some() => spec.traceparent,
@@ -105,8 +109,8 @@ pub(super) fn submit(spec: Option<v1::IntentSpec>, trace_parent: &str) -> Result
         reply_to: address(spec.reply_to, "reply_to")?,
         payload: payload(spec.payload.unwrap_or_default(), "payload")?,
         deadline_at_ms: spec.deadline_at_ms,
-        reminders: None,
-        human_task: None,
+        reminders,
+        human_task,
         max_delivery_attempts: Some(spec.max_delivery_attempts).filter(|n| *n != 0),
         trace_parent,
         idempotency,
@@ -125,8 +129,22 @@ fn submit_key(spec: &v1::IntentSpec) -> Result<IdempotencyRequest, ServiceError>
         .text(&spec.from_agent)
         .text(&spec.reply_to)
         .number(spec.deadline_at_ms)
-        .number(spec.max_delivery_attempts.into());
+        .number(spec.max_delivery_attempts.into())
+        .added(spec.human_task.as_ref())
+        .added(spec.reminders.as_ref());
     key(spec.idempotency_key.clone(), SUBMIT.to_owned(), hash)
+}
+
+/// The key of a call, when it brings one.
+pub(super) fn optional_key(
+    text: String,
+    endpoint: String,
+    hash: Fingerprint,
+) -> Result<Option<IdempotencyRequest>, ServiceError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    key(text, endpoint, hash).map(Some)
 }
 
 fn key(key: String, endpoint: String, hash: Fingerprint) -> Result<IdempotencyRequest, ServiceError> {
@@ -141,21 +159,36 @@ fn key(key: String, endpoint: String, hash: Fingerprint) -> Result<IdempotencyRe
 
 /// Which request a key stands for: the hash of its fields, each with its length.
 #[derive(Default)]
-struct Fingerprint(Sha256);
+pub(super) struct Fingerprint(Sha256);
 
 impl Fingerprint {
-    fn bytes(mut self, bytes: &[u8]) -> Self {
+    pub(super) fn bytes(mut self, bytes: &[u8]) -> Self {
         self.0.update((bytes.len() as u64).to_be_bytes());
         self.0.update(bytes);
         self
     }
 
-    fn text(self, text: &str) -> Self {
+    pub(super) fn text(self, text: &str) -> Self {
         self.bytes(text.as_bytes())
     }
 
-    fn number(self, number: u64) -> Self {
+    pub(super) fn number(self, number: u64) -> Self {
         self.bytes(&number.to_be_bytes())
+    }
+
+    pub(super) fn optional(self, text: Option<&str>) -> Self {
+        match text {
+            Some(text) => self.number(1).text(text),
+            None => self.number(0),
+        }
+    }
+
+    /// A part that older requests do not know: without it they keep the hash they had.
+    fn added(self, message: Option<&impl prost::Message>) -> Self {
+        match message {
+            Some(message) => self.bytes(&message.encode_to_vec()),
+            None => self,
+        }
     }
 
     fn payload(self, payload: Option<&v1::Payload>) -> Self {
@@ -176,17 +209,12 @@ struct Common {
 
 fn change(method: &str, common: Common, hash: Fingerprint) -> Result<(IntentId, Change), ServiceError> {
     let id = intent_id(&common.intent_id)?;
-    let idempotency = if common.idempotency_key.is_empty() {
-        None
-    } else {
-        let hash = hash.text(&common.reason).number(
-            common
-                .expected_policy_generation
-                .map_or(0, |g| g.saturating_add(1)),
-        );
-        let endpoint = format!("baton.v1.IntentService/{method} {id}");
-        Some(key(common.idempotency_key, endpoint, hash)?)
-    };
+    let generation = common
+        .expected_policy_generation
+        .map_or(0, |g| g.saturating_add(1));
+    let hash = hash.text(&common.reason).number(generation);
+    let endpoint = format!("baton.v1.IntentService/{method} {id}");
+    let idempotency = optional_key(common.idempotency_key, endpoint, hash)?;
     let change = Change {
         reason: text(common.reason, "reason", REASON_CHARS_MAX)?.unwrap_or_default(),
         expected_policy_generation: common.expected_policy_generation,
@@ -301,11 +329,8 @@ pub(super) fn delivery_mode(mode: String) -> Result<String, ServiceError> {
 
 /// The key of a scenario; the bundle counts as its bytes.
 pub(super) fn scenario_key(text: String, bundle: &[u8]) -> Result<Option<IdempotencyRequest>, ServiceError> {
-    if text.is_empty() {
-        return Ok(None);
-    }
     let endpoint = "baton.v1.ScenarioService/ApplyScenario".to_owned();
-    key(text, endpoint, Fingerprint::default().bytes(bundle)).map(Some)
+    optional_key(text, endpoint, Fingerprint::default().bytes(bundle))
 }
 
 /// The keys of a registration's two steps, the account and its API key. Each step has a record of its own.
@@ -320,6 +345,11 @@ pub(super) fn registration_keys(
         .text(&request.display_name)
         .text(&request.delivery_mode)
         .number(request.create_key.into());
+    let hash = if request.callback_url.is_empty() && request.callback_secret.is_empty() {
+        hash
+    } else {
+        hash.text(&request.callback_url).text(&request.callback_secret)
+    };
     let endpoint = "baton.v1.AgentService/RegisterAgent".to_owned();
     let account = key(request.idempotency_key.clone(), endpoint, hash)?;
     let api_key = IdempotencyRequest {

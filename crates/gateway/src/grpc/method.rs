@@ -31,7 +31,7 @@ const OTHER: Method = Method {
     kind: Kind::Open,
 };
 
-const METHODS: [Method; 27] = [
+const METHODS: [Method; 38] = [
     method(SUBMIT, Kind::Unary),
     method("baton.v1.IntentService/SubmitBatch", Kind::Batch),
     method("baton.v1.IntentService/SubmitStream", Kind::BothStream),
@@ -53,6 +53,17 @@ const METHODS: [Method; 27] = [
     method("baton.v1.InboxService/GetThread", Kind::Unary),
     method("baton.v1.ScenarioService/ApplyScenario", Kind::Unary),
     method("baton.v1.ScenarioService/ValidateScenario", Kind::Unary),
+    method("baton.v1.AgentService/SetCallback", Kind::Unary),
+    method("baton.v1.AgentService/RotateCallbackSecret", Kind::Unary),
+    method("baton.v1.TaskService/ListTasks", Kind::Unary),
+    method("baton.v1.TaskService/GetTask", Kind::Unary),
+    method("baton.v1.TaskService/AnswerTask", Kind::Unary),
+    method("baton.v1.DeliveryService/ListDeliveries", Kind::Unary),
+    method("baton.v1.DeliveryService/GetDelivery", Kind::Unary),
+    method("baton.v1.DeliveryService/ReplayDelivery", Kind::Unary),
+    method("baton.v1.DeliveryService/ReplayDeliveries", Kind::Unary),
+    method("baton.v1.SchemaService/PutSchema", Kind::Unary),
+    method("baton.v1.SchemaService/GetSchema", Kind::Unary),
     method("baton.v1.AdminService/GetStatus", Kind::Unary),
     method("baton.v1.AdminService/ListGroups", Kind::Unary),
     method("baton.v1.AdminService/TransferLeader", Kind::Unary),

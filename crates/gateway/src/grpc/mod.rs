@@ -1,20 +1,26 @@
-//! The native gRPC API (`baton.v1`): decode, call the service, encode. No JSON passes here except scenario bundles.
+//! The native gRPC API (`baton.v1`): decode, call the service, encode. JSON passes here only as bytes: scenario
+//! bundles, schemas, answers to forms.
 
 mod admin;
 mod admit;
 mod agents;
 mod auth;
 mod body;
+mod callbacks;
 mod convert;
 mod decode;
+mod deliveries;
 mod health;
+mod human_task;
 mod inbox;
 mod intents;
 mod leader;
 mod method;
 mod outbound;
 mod scenarios;
+mod schemas;
 mod status;
+mod tasks;
 mod work;
 
 use std::sync::Arc;
@@ -59,9 +65,12 @@ macro_rules! bounded {
 pub(crate) fn router(app: &Arc<App>) -> std::io::Result<Router> {
     use v1::admin_service_server::AdminServiceServer;
     use v1::agent_service_server::AgentServiceServer;
+    use v1::delivery_service_server::DeliveryServiceServer;
     use v1::inbox_service_server::InboxServiceServer;
     use v1::intent_service_server::IntentServiceServer;
     use v1::scenario_service_server::ScenarioServiceServer;
+    use v1::schema_service_server::SchemaServiceServer;
+    use v1::task_service_server::TaskServiceServer;
 
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
@@ -73,6 +82,11 @@ pub(crate) fn router(app: &Arc<App>) -> std::io::Result<Router> {
         .add_service(bounded!(AgentServiceServer::new(agents::Agents(new()))))
         .add_service(bounded!(InboxServiceServer::new(inbox::Inbox(new()))))
         .add_service(bounded!(ScenarioServiceServer::new(scenarios::Scenarios(new()))))
+        .add_service(bounded!(TaskServiceServer::new(tasks::Tasks(new()))))
+        .add_service(bounded!(DeliveryServiceServer::new(
+            deliveries::Deliveries(new())
+        )))
+        .add_service(bounded!(SchemaServiceServer::new(schemas::Schemas(new()))))
         .add_service(bounded!(AdminServiceServer::new(admin::Admin(new()))))
         .add_service(tonic_health::pb::health_server::HealthServer::new(health::Probe(
             new(),

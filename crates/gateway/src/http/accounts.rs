@@ -12,16 +12,13 @@ use super::error::ApiError;
 use super::json::{JsonObject, invalid};
 use super::render::{Object, account_json, created_key_json, revoked_key_json};
 use super::{App, json};
-use crate::service::SecretChange;
-use crate::service::accounts::{AccountPatch, NewAccount, NewKey, PutAccount};
+use crate::service::accounts::{AccountPatch, NewAccount, NewKey, PutAccount, secret_overlap_ms};
+use crate::service::{CALLBACK_URL_CHARS_MAX, SecretChange};
 
 const NAME_CHARS_MAX: usize = 120;
 const TEXT_CHARS_MAX: usize = 255;
 const DESCRIPTION_CHARS_MAX: usize = 1_024;
-const URL_CHARS_MAX: usize = 2_048;
-/// How long the secret before signs beside a new one, unless the call says otherwise.
-const SECRET_OVERLAP_SECONDS_DEFAULT: u64 = 24 * 3_600;
-const SECRET_OVERLAP_SECONDS_MAX: u64 = 30 * 24 * 3_600;
+const OVERLAP_FIELD: &str = "callback_secret_overlap_seconds";
 const MODES: [&str; 5] = ["stream", "poll", "http", "inbox", "internal"];
 
 pub(super) async fn create(State(app): State<Arc<App>>, call: Call) -> Result<Response, ApiError> {
@@ -158,7 +155,7 @@ fn decode_patch(call: &Call) -> Result<AccountPatch, ServiceError> {
         description: body.text("description", DESCRIPTION_CHARS_MAX)?,
         status,
         callback_secret: callback_secret(&body)?,
-        secret_overlap_ms: secret_overlap_ms(&body)?,
+        secret_overlap_ms: secret_overlap_ms(body.number(OVERLAP_FIELD)?, OVERLAP_FIELD)?,
         idempotency: call.idempotency(None)?,
     })
 }
@@ -174,7 +171,7 @@ pub(super) fn delivery_mode(body: &JsonObject) -> Result<Option<String>, Service
 }
 
 pub(super) fn callback_url(body: &JsonObject) -> Result<Option<String>, ServiceError> {
-    match body.text("callback_url", URL_CHARS_MAX)? {
+    match body.text("callback_url", CALLBACK_URL_CHARS_MAX)? {
         Some(url) if !(url.starts_with("http://") || url.starts_with("https://")) => {
             let field = body.field("callback_url");
             Err(invalid(format!("{field} must start with http:// or https://")))
@@ -193,17 +190,6 @@ fn callback_secret(body: &JsonObject) -> Result<SecretChange, ServiceError> {
         (None, true) => Ok(SecretChange::Draw),
         (None, false) => Ok(SecretChange::Keep),
     }
-}
-
-fn secret_overlap_ms(body: &JsonObject) -> Result<u64, ServiceError> {
-    let seconds = body.number("callback_secret_overlap_seconds")?;
-    let seconds = seconds.unwrap_or(SECRET_OVERLAP_SECONDS_DEFAULT);
-    if seconds > SECRET_OVERLAP_SECONDS_MAX {
-        return Err(invalid(format!(
-            "callback_secret_overlap_seconds must be 0 to {SECRET_OVERLAP_SECONDS_MAX}"
-        )));
-    }
-    Ok(seconds * 1_000)
 }
 
 fn decode_key(call: &Call) -> Result<NewKey, ServiceError> {

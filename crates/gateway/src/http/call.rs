@@ -12,9 +12,10 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 
 use super::agent_path::parse_agent_path;
+use super::canonical::canonical_hash;
 use super::envelope::Notes;
 use super::error::{ApiError, not_found};
-use super::json::{JsonObject, canonical_hash, invalid};
+use super::json::{JsonObject, invalid};
 use crate::app::App;
 use crate::auth::Credential;
 use crate::service::{Caller, IdempotencyRequest};

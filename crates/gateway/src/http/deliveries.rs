@@ -13,19 +13,9 @@ use super::error::{ApiError, not_found};
 use super::json::invalid;
 use super::render::{Object, delivery_json, replayed_json, state_name};
 use super::{App, json};
-use crate::service::deliveries::{DeliveryFilter, Replayed};
+use crate::service::deliveries::{DELIVERIES_DEFAULT, DeliveryFilter, REPLAYABLE, REPLAYS_DEFAULT, Replayed};
 
-/// Page of a list when none is asked for.
-const PAGE_DEFAULT: u64 = 200;
-/// Deliveries that one bulk replay takes when no number is asked for.
-const BULK_DEFAULT: u64 = 100;
 const TEXT_CHARS_MAX: usize = 383;
-/// Replay takes what is over; what is pending comes by itself.
-const REPLAYABLE: [DeliveryState; 3] = [
-    DeliveryState::DeadLettered,
-    DeliveryState::Failed,
-    DeliveryState::Delivered,
-];
 
 pub(super) async fn list(State(app): State<Arc<App>>, call: Call) -> Result<Response, ApiError> {
     let text = |name: &str| call.query(name).map(str::to_owned);
@@ -46,7 +36,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, call: Call) -> Result<Resp
         service_account_id: text("principal_id").unwrap_or_default(),
         states,
     };
-    let limit = limit(call.query_number("limit")?, PAGE_DEFAULT);
+    let limit = limit(call.query_number("limit")?, DELIVERIES_DEFAULT);
     let behind = cursor(call.query("cursor"))?;
     let found = if asked_none {
         Default::default()
@@ -103,7 +93,7 @@ pub(super) async fn replay_many(State(app): State<Arc<App>>, call: Call) -> Resu
         service_account_id: body.text("principal_id", TEXT_CHARS_MAX)?.unwrap_or_default(),
         states: wanted,
     };
-    let limit = limit(body.number("limit")?, BULK_DEFAULT);
+    let limit = limit(body.number("limit")?, REPLAYS_DEFAULT);
     let behind = cursor(body.text("cursor", TEXT_CHARS_MAX)?.as_deref())?;
     let again = body.flag("include_replayed")?.unwrap_or(false);
     let dry_run = body.flag("dry_run")?.unwrap_or(false);
@@ -141,8 +131,8 @@ fn one(delivery: &[u8]) -> Response {
     json(out.finish())
 }
 
-fn limit(asked: Option<u64>, default: u64) -> u32 {
-    let limit = asked.unwrap_or(default).clamp(1, LIST_PAGE_MAX.into());
+fn limit(asked: Option<u64>, default: u32) -> u32 {
+    let limit = asked.unwrap_or(default.into()).clamp(1, LIST_PAGE_MAX.into());
     u32::try_from(limit).unwrap_or(LIST_PAGE_MAX)
 }
 

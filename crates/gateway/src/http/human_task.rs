@@ -1,14 +1,11 @@
 //! Human tasks in requests: the task itself, and the answer to it.
 
-use baton_protocol::limits::{
-    ADDRESS_CHARS_MAX, FORM_SCHEMA_BYTES_MAX, TASK_DESCRIPTION_CHARS_MAX, TASK_LIST_ITEMS_MAX,
-    TASK_OUTCOME_CHARS_MAX, TASK_TITLE_CHARS_MAX,
-};
+use baton_protocol::ServiceError;
+use baton_protocol::limits::{TASK_DESCRIPTION_CHARS_MAX, TASK_TITLE_CHARS_MAX};
 use baton_protocol::proto::internal::{HumanTask, TaskType};
-use baton_protocol::{ErrorCode, ServiceError};
 
 use super::json::{JsonObject, invalid};
-use crate::forms::{HandedIn, check_schema};
+use crate::forms::{HandedIn, check_task};
 
 const EMAIL_CHARS_MAX: usize = 320;
 const TASK_TYPE_CHARS_MAX: usize = 64;
@@ -32,73 +29,19 @@ pub(super) fn decode_human_task(
             invalid(format!("{} must be one of: {known}", task.field("task_type")))
         })?,
     };
-    let title = match task.text("title", TASK_TITLE_CHARS_MAX)? {
-        Some(title) => title,
-        None => HumanTask::default_title(intent_type)
-            .chars()
-            .take(TASK_TITLE_CHARS_MAX)
-            .collect(),
-    };
-    let form_schema = task.object_bytes("form_schema")?.unwrap_or_default();
-    if form_schema.len() > FORM_SCHEMA_BYTES_MAX {
-        let message = format!(
-            "{} is larger than {FORM_SCHEMA_BYTES_MAX} bytes",
-            task.field("form_schema")
-        );
-        return Err(ServiceError::new(ErrorCode::SchemaInvalid, message));
-    }
-    if !form_schema.is_empty() {
-        check_schema(&form_schema, &task.field("form_schema"))?;
-    }
-    Ok(Some(HumanTask {
-        title,
-        description: task
-            .text("description", TASK_DESCRIPTION_CHARS_MAX)?
-            .unwrap_or_default(),
+    let text = |name, chars_max| Ok::<_, ServiceError>(task.text(name, chars_max)?.unwrap_or_default());
+    let described = HumanTask {
+        title: text("title", TASK_TITLE_CHARS_MAX)?,
+        description: text("description", TASK_DESCRIPTION_CHARS_MAX)?,
         task_type: task_type.into(),
-        allowed_outcomes: texts(&task, "allowed_outcomes", TASK_OUTCOME_CHARS_MAX)?,
+        allowed_outcomes: task.texts("allowed_outcomes")?.unwrap_or_default(),
         required_comment: task.flag("required_comment")?.unwrap_or(false),
-        assignees: texts(&task, "assignees", ADDRESS_CHARS_MAX)?,
+        assignees: task.texts("assignees")?.unwrap_or_default(),
         evidence_required: task.flag("evidence_required")?.unwrap_or(false),
-        form_schema,
-        notify_email: email(&task)?,
-    }))
-}
-
-/// A list of 1 to 20 texts; an empty list reads as absent.
-fn texts(task: &JsonObject, name: &str, chars_max: usize) -> Result<Vec<String>, ServiceError> {
-    let Some(raw) = task.raw(name) else {
-        return Ok(Vec::new());
+        form_schema: task.object_bytes("form_schema")?.unwrap_or_default(),
+        notify_email: text("notify_email", EMAIL_CHARS_MAX)?,
     };
-    let field = task.field(name);
-    let texts: Vec<String> =
-        serde_json::from_str(raw.get()).map_err(|_| invalid(format!("{field} must be a list of strings")))?;
-    if texts.len() > TASK_LIST_ITEMS_MAX {
-        return Err(invalid(format!(
-            "{field} has more than {TASK_LIST_ITEMS_MAX} items"
-        )));
-    }
-    let fits = |text: &String| (1..=chars_max).contains(&text.chars().count());
-    if !texts.iter().all(fits) {
-        return Err(invalid(format!(
-            "{field} must hold strings of 1 to {chars_max} characters"
-        )));
-    }
-    Ok(texts)
-}
-
-fn email(task: &JsonObject) -> Result<String, ServiceError> {
-    let Some(email) = task.text("notify_email", EMAIL_CHARS_MAX)? else {
-        return Ok(String::new());
-    };
-    let printable = email.chars().all(|c| !c.is_control() && !c.is_whitespace());
-    let (local, domain) = email.rsplit_once('@').unwrap_or_default();
-    if printable && !local.is_empty() && !domain.is_empty() {
-        Ok(email)
-    } else {
-        let field = task.field("notify_email");
-        Err(invalid(format!("{field} must be an e-mail address")))
-    }
+    check_task(described, &task.field(""), intent_type).map(Some)
 }
 
 /// The answer in a resume body: `task_result`, or the members at the root of a body that has none.

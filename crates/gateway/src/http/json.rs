@@ -1,6 +1,4 @@
-//! Request bodies: one lenient reader whose errors name the field, and the canonical form that is hashed.
-
-use std::collections::BTreeMap;
+//! Request bodies: one lenient reader whose errors name the field.
 
 use baton_protocol::limits::{ADDRESS_CHARS_MAX, JSON_DEPTH_MAX};
 use baton_protocol::proto::internal::{Member, Payload};
@@ -8,7 +6,6 @@ use baton_protocol::{ErrorCode, ServiceError};
 use bytes::Bytes;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
-use sha2::{Digest, Sha256};
 
 use super::time;
 
@@ -230,68 +227,22 @@ impl JsonObject {
     }
 }
 
+/// Any JSON value, as it stands.
+///
+/// # Errors
+/// `BadRequest` when it is not JSON or a string in it is no text, `InvalidArgument` when it is nested too deeply.
+pub(crate) fn parse_value(bytes: &[u8]) -> Result<Box<RawValue>, ServiceError> {
+    check_depth(bytes)?;
+    check_text(bytes)?;
+    serde_json::from_slice(bytes).map_err(|e| bad_json(&e))
+}
+
 /// Opaque JSON bytes.
 pub(crate) fn json_payload(bytes: &[u8]) -> Payload {
     Payload {
         data: Bytes::copy_from_slice(bytes),
         content_type: String::new(),
     }
-}
-
-/// SHA-256 of the canonical form: keys sorted, no white space, numbers as written.
-///
-/// # Errors
-/// `BadRequest` when a string in it is no valid text.
-pub(crate) fn canonical_hash(body: &[u8]) -> Result<[u8; 32], ServiceError> {
-    Ok(Sha256::digest(canonical(body)?).into())
-}
-
-/// The canonical form itself.
-///
-/// # Errors
-/// `BadRequest` when a string in it is no valid text.
-pub(crate) fn canonical(body: &[u8]) -> Result<Vec<u8>, ServiceError> {
-    let mut canonical = Vec::with_capacity(body.len());
-    let trimmed = body.trim_ascii();
-    let text = std::str::from_utf8(if trimmed.is_empty() { b"{}" } else { trimmed });
-    let text = text.map_err(|_| ServiceError::new(ErrorCode::BadRequest, "the body is not UTF-8"))?;
-    write_canonical(text, &mut canonical).map_err(|e| bad_json(&e))?;
-    Ok(canonical)
-}
-
-fn write_canonical(text: &str, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
-    match text.as_bytes().first() {
-        Some(b'{') => {
-            let members: BTreeMap<String, &RawValue> = serde_json::from_str(text)?;
-            out.push(b'{');
-            for (index, (key, value)) in members.iter().enumerate() {
-                if index > 0 {
-                    out.push(b',');
-                }
-                serde_json::to_writer(&mut *out, key)?;
-                out.push(b':');
-                write_canonical(value.get(), out)?;
-            }
-            out.push(b'}');
-        }
-        Some(b'[') => {
-            let items: Vec<&RawValue> = serde_json::from_str(text)?;
-            out.push(b'[');
-            for (index, item) in items.iter().enumerate() {
-                if index > 0 {
-                    out.push(b',');
-                }
-                write_canonical(item.get(), out)?;
-            }
-            out.push(b']');
-        }
-        Some(b'"') => {
-            let string: String = serde_json::from_str(text)?;
-            serde_json::to_writer(out, &string)?;
-        }
-        _ => out.extend_from_slice(text.as_bytes()),
-    }
-    Ok(())
 }
 
 fn check_depth(body: &[u8]) -> Result<(), ServiceError> {
@@ -350,7 +301,7 @@ fn check_text(body: &[u8]) -> Result<(), ServiceError> {
     Ok(())
 }
 
-fn bad_json(error: &serde_json::Error) -> ServiceError {
+pub(super) fn bad_json(error: &serde_json::Error) -> ServiceError {
     ServiceError::new(
         ErrorCode::BadRequest,
         format!(
@@ -395,20 +346,6 @@ impl<'de> Deserialize<'de> for Members {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn canonical_form_ignores_order_space_and_escapes_but_no_value() {
-        let hash = |text: &str| canonical_hash(text.as_bytes()).unwrap();
-        let one = hash(r#"{"a": 1, "b": {"c": [1, 2.0], "d": "\u00e9"}}"#);
-        assert_eq!(one, hash("{\"b\":{\"d\":\"é\",\"c\":[1,2.0]},\n\"a\":1}"));
-        assert_ne!(one, hash(r#"{"a": 1, "b": {"c": [2.0, 1], "d": "é"}}"#));
-        // Beyond what a double can tell apart.
-        assert_ne!(
-            hash("[10000000000000000000001]"),
-            hash("[10000000000000000000002]")
-        );
-        assert_eq!(hash(""), hash("{ }"));
-    }
 
     #[test]
     fn payload_bytes_stay_as_received() {

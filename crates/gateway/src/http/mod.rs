@@ -4,6 +4,7 @@ mod accounts;
 mod agent_path;
 mod agents;
 mod call;
+mod canonical;
 mod deliveries;
 mod envelope;
 mod error;
@@ -22,6 +23,8 @@ mod tasks;
 mod time;
 
 pub use agents::push_body;
+pub(crate) use canonical::canonical;
+pub(crate) use json::parse_value;
 
 use std::sync::Arc;
 

@@ -8,14 +8,14 @@ use baton_protocol::ServiceError;
 use baton_protocol::proto::internal::{SchemaMode, SemanticSchema};
 
 use super::call::Call;
+use super::canonical::canonical;
 use super::error::ApiError;
-use super::json::{canonical, invalid};
+use super::json::invalid;
 use super::render::Object;
 use super::{App, json};
 use crate::service::hex;
-use crate::service::schemas::{NewSchema, mode_name};
+use crate::service::schemas::{NewSchema, SEMANTIC_TYPE_CHARS_MAX, check_semantic_type, mode_name};
 
-const TYPE_CHARS_MAX: usize = 255;
 const REF_CHARS_MAX: usize = 512;
 const WORD_CHARS_MAX: usize = 16;
 
@@ -36,12 +36,8 @@ pub(super) async fn get(
 
 fn decode(call: &Call) -> Result<NewSchema, ServiceError> {
     let body = call.json()?;
-    let semantic_type = body.required_text("semantic_type", TYPE_CHARS_MAX)?;
-    if !is_semantic_type(&semantic_type) {
-        return Err(invalid(
-            "semantic_type must be lower-case words with dots and a version, such as acme.payment.capture.v1",
-        ));
-    }
+    let semantic_type = body.required_text("semantic_type", SEMANTIC_TYPE_CHARS_MAX)?;
+    check_semantic_type(&semantic_type)?;
     let document = body
         .object_bytes("schema_json")?
         .ok_or_else(|| invalid("schema_json is required"))?;
@@ -67,21 +63,6 @@ fn decode(call: &Call) -> Result<NewSchema, ServiceError> {
     })
 }
 
-/// `^[a-z0-9_]+(\.[a-z0-9_]+)+\.v[0-9]+$`.
-fn is_semantic_type(text: &str) -> bool {
-    let Some((words, version)) = text.rsplit_once(".v") else {
-        return false;
-    };
-    let word = |word: &str| {
-        !word.is_empty()
-            && word
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
-    };
-    let numbered = !version.is_empty() && version.bytes().all(|b| b.is_ascii_digit());
-    numbered && words.contains('.') && words.split('.').all(word)
-}
-
 fn one(schema: &SemanticSchema, with_document: bool) -> Response {
     let mut inner = Object::new();
     inner.text("semantic_type", &schema.semantic_type);
@@ -100,21 +81,4 @@ fn one(schema: &SemanticSchema, with_document: bool) -> Response {
     let mut out = Object::ok();
     out.raw("schema", &inner.finish());
     json(out.finish())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_semantic_type;
-
-    #[test]
-    fn types_have_words_and_a_version() {
-        for good in ["axme.calendar.schedule.v1", "a.b.v10", "a_1.b.c_d.v0"] {
-            assert!(is_semantic_type(good), "{good}");
-        }
-        for bad in [
-            "a.v1", "a.b", "a.b.v", "A.b.v1", "a..b.v1", ".a.b.v1", "a.b.v1x", "a b.c.v1", "",
-        ] {
-            assert!(!is_semantic_type(bad), "{bad}");
-        }
-    }
 }

@@ -12,7 +12,7 @@ use super::error::{ApiError, not_found};
 use super::json::{JsonObject, invalid};
 use super::render::{Object, open_task_json};
 use super::{App, json};
-use crate::service::{Approval, Change};
+use crate::service::{Approval, Change, TaskFilter};
 
 const COMMENT_CHARS_MAX: usize = 1_000;
 
@@ -25,7 +25,15 @@ pub(super) async fn list(State(app): State<Arc<App>>, call: Call) -> Result<Resp
         None => None,
         Some(text) => Some(IntentId::parse(text).ok_or_else(|| invalid("cursor is not one of this list"))?),
     };
-    let page = app.service.list_tasks(&call.caller, after, limit).await?;
+    let text = |name: &str| call.query(name).unwrap_or_default().to_owned();
+    let filter = TaskFilter {
+        assignee: text("assignee"),
+        intent_type: text("intent_type"),
+    };
+    let page = app
+        .service
+        .list_tasks(&call.caller, &filter, after, limit)
+        .await?;
     let mut out = Object::ok();
     out.list("tasks", page.tasks.iter().map(open_task_json));
     if let Some(next) = page.next {

@@ -17,6 +17,9 @@ use super::{Caller, Failure, IdempotencyRequest, SecretChange, Service, hex, une
 pub(crate) const TOKEN_PREFIX: &str = "axme_sa_";
 /// Of an account id, beside the name.
 const ID_BYTES: usize = 6;
+/// How long the secret before signs beside a new one.
+const SECRET_OVERLAP_SECONDS_DEFAULT: u64 = 24 * 3_600;
+const SECRET_OVERLAP_SECONDS_MAX: u64 = 30 * 24 * 3_600;
 /// Characters of a token that are shown again later.
 const HINT_CHARS: usize = 6;
 
@@ -348,6 +351,19 @@ impl Service {
             )
         })
     }
+}
+
+/// How long the secret before signs beside a new one: what the call says, or a day.
+///
+/// # Errors
+/// `InvalidArgument` for more than 30 days, naming `field`.
+pub(crate) fn secret_overlap_ms(seconds: Option<u64>, field: &'static str) -> Result<u64, ServiceError> {
+    let seconds = seconds.unwrap_or(SECRET_OVERLAP_SECONDS_DEFAULT);
+    if seconds > SECRET_OVERLAP_SECONDS_MAX {
+        let message = format!("{field} must be 0 to {SECRET_OVERLAP_SECONDS_MAX}");
+        return Err(ServiceError::new(ErrorCode::InvalidArgument, message).in_field(field));
+    }
+    Ok(seconds * 1_000)
 }
 
 /// SHA-256 of a whole token, the only form that is stored.

@@ -8,6 +8,8 @@ use baton_protocol::proto::internal::CallbackSecret;
 
 use super::{Caller, IdempotencyRequest, Service, invalid};
 
+/// Characters of a callback URL.
+pub(crate) const CALLBACK_URL_CHARS_MAX: usize = 2_048;
 /// Delivery mode of agents that are pushed to.
 pub(super) const PUSHED: &str = "http";
 /// Secrets of Standard Webhooks: this, then base64.

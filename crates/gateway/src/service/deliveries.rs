@@ -11,6 +11,18 @@ use std::cmp::Reverse;
 use super::idempotency::claim;
 use super::{Caller, Failure, IdempotencyRequest, Service, unexpected};
 
+/// Page of a list when none is asked for.
+pub(crate) const DELIVERIES_DEFAULT: u32 = 200;
+/// Deliveries that one bulk replay takes when no number is asked for.
+pub(crate) const REPLAYS_DEFAULT: u32 = 100;
+/// Replay takes what is over; what is pending comes by itself.
+pub(crate) const REPLAYABLE: [DeliveryState; 3] = [
+    DeliveryState::DeadLettered,
+    DeliveryState::Failed,
+    DeliveryState::Delivered,
+];
+/// What is shown as the reason of a delivery that was given up with attempts left.
+pub(crate) const GIVEN_UP: &str = "the intent ended or went to another agent before the endpoint took it";
 /// Replays of a bulk call that are under way at one time.
 const REPLAYS_AT_ONCE: usize = 64;
 /// Pages that one bulk call reads while it finds nothing.

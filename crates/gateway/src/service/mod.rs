@@ -34,12 +34,13 @@ use crate::config::GatewayConfig;
 use crate::ports::Ports;
 
 pub(crate) use approvals::Approval;
-pub(crate) use callbacks::SecretChange;
+pub(crate) use callbacks::{CALLBACK_URL_CHARS_MAX, SecretChange};
 pub(crate) use completion::CompletionDelivery;
 pub(crate) use end_notice::EndNotice;
 pub(crate) use intents::{Change, Resolve, Resume, ResumeKind, Transition};
 pub(crate) use listing::{BulkCancel, BulkOutcome, IntentFilter};
 pub(crate) use submit::{Submit, SubmitReply, is_intent_type};
+pub(crate) use tasks::TaskFilter;
 
 /// Who calls, as found under the presented key.
 #[derive(Debug, Clone)]

@@ -15,6 +15,8 @@ use super::{Caller, Failure, Service, unexpected};
 use crate::forms::{Form, check_schema, narrowing};
 use crate::metrics::SCHEMA_VIOLATIONS;
 
+/// Characters of a semantic type.
+pub(crate) const SEMANTIC_TYPE_CHARS_MAX: usize = 255;
 /// A payload larger than this is checked beside the threads that serve requests.
 const CHECKED_INLINE_BYTES_MAX: usize = 16 * 1024;
 /// Compiled schemas kept; at the bound all are forgotten and compiled again when used.
@@ -240,5 +242,48 @@ pub(crate) fn mode_name(mode: SchemaMode) -> &'static str {
         SchemaMode::Strict | SchemaMode::Unspecified => "strict",
         SchemaMode::Backward => "backward",
         SchemaMode::Warn => "warn",
+    }
+}
+
+/// # Errors
+/// `InvalidArgument` for what is no name of a semantic type.
+pub(crate) fn check_semantic_type(text: &str) -> Result<(), ServiceError> {
+    if is_semantic_type(text) {
+        return Ok(());
+    }
+    Err(super::invalid(
+        "semantic_type must be lower-case words with dots and a version, such as acme.payment.capture.v1",
+    ))
+}
+
+/// `^[a-z0-9_]+(\.[a-z0-9_]+)+\.v[0-9]+$`.
+fn is_semantic_type(text: &str) -> bool {
+    let Some((words, version)) = text.rsplit_once(".v") else {
+        return false;
+    };
+    let word = |word: &str| {
+        !word.is_empty()
+            && word
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    };
+    let numbered = !version.is_empty() && version.bytes().all(|b| b.is_ascii_digit());
+    numbered && words.contains('.') && words.split('.').all(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_semantic_type;
+
+    #[test]
+    fn types_have_words_and_a_version() {
+        for good in ["axme.calendar.schedule.v1", "a.b.v10", "a_1.b.c_d.v0"] {
+            assert!(is_semantic_type(good), "{good}");
+        }
+        for bad in [
+            "a.v1", "a.b", "a.b.v", "A.b.v1", "a..b.v1", ".a.b.v1", "a.b.v1x", "a b.c.v1", "",
+        ] {
+            assert!(!is_semantic_type(bad), "{bad}");
+        }
     }
 }

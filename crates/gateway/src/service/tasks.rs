@@ -1,7 +1,8 @@
 //! Human tasks: listing what waits for people, and answering it.
 
 use baton_protocol::proto::internal::{
-    AnswerTask, Gate, HumanTask, IntentView, ListTasks, OpenTask, TaskPage, command, query, query_reply,
+    AnswerTask, Gate, HumanTask, Intent, IntentView, ListTasks, OpenTask, TaskPage, command, query,
+    query_reply,
 };
 use baton_protocol::{ErrorCode, IntentId, Route, ServiceError};
 
@@ -17,12 +18,31 @@ pub(crate) struct Tasks {
     pub next: Option<IntentId>,
 }
 
+/// Which tasks. Everything that is set must hold; empty = not set.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TaskFilter {
+    pub assignee: String,
+    pub intent_type: String,
+}
+
+impl TaskFilter {
+    fn fits(&self, open: &OpenTask) -> bool {
+        let task = open.gate.as_ref().and_then(|gate| gate.task.as_ref());
+        let names = |task: &HumanTask| task.assignees.contains(&self.assignee);
+        let of_type = |intent: &Intent| intent.intent_type == self.intent_type;
+        (self.assignee.is_empty() || task.is_some_and(names))
+            && (self.intent_type.is_empty() || open.intent.as_ref().is_some_and(of_type))
+    }
+}
+
 impl Service {
-    /// One page of the open tasks of the caller's workspace that the caller may answer, of intents above `after`.
+    /// One page of the open tasks of the caller's workspace that the caller may answer, of intents above `after`. What
+    /// the filter leaves out counts towards the page: it may hold fewer than `limit`, or none, and have a next one.
     #[tracing::instrument(name = "task.list", skip_all)]
     pub(crate) async fn list_tasks(
         &self,
         caller: &Caller,
+        filter: &TaskFilter,
         after: Option<IntentId>,
         limit: u32,
     ) -> Result<Tasks, ServiceError> {
@@ -34,7 +54,9 @@ impl Service {
         let pages = self
             .ask_every_group(|route| self.task_page(caller, route, query.clone()))
             .await?;
-        Ok(merged(pages, limit as usize))
+        let mut page = merged(pages, limit as usize);
+        page.tasks.retain(|task| filter.fits(task));
+        Ok(page)
     }
 
     async fn task_page(
@@ -51,16 +73,27 @@ impl Service {
         Ok(page)
     }
 
-    /// Answers the human task of an intent. Nothing changes when the answer does not fit the task.
+    /// Answers the human task of an intent, or only the one of this `generation`. Nothing changes when the answer does
+    /// not fit the task.
     #[tracing::instrument(name = "task.answer", skip_all, fields(intent_id = %id))]
     pub(crate) async fn answer_task(
         &self,
         caller: &Caller,
         id: IntentId,
+        generation: Option<u64>,
         handed_in: HandedIn,
         change: Change,
     ) -> Result<Committed, Failure> {
         let view = self.get_intent(caller, id, false).await?;
+        if let (Some(asked), Some(gate)) = (generation, &view.gate)
+            && asked != gate.generation
+        {
+            let message = format!(
+                "the task {asked} of this intent is over; its latest one is {}",
+                gate.generation
+            );
+            return Err(ServiceError::new(ErrorCode::Conflict, message).into());
+        }
         self.answer_seen(caller, id, &view, handed_in, change).await
     }
 

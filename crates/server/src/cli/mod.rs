@@ -19,6 +19,7 @@ mod inbox;
 mod intents;
 mod scenarios;
 mod server;
+mod tasks;
 mod top;
 mod values;
 mod version;
@@ -67,6 +68,9 @@ enum Command {
     Scenarios(scenarios::ScenariosArgs),
     /// See what came for an address and what became of what it sent
     Inbox(inbox::InboxArgs),
+    /// See what waits for people, and answer it
+    #[command(visible_alias = "task")]
+    Tasks(tasks::TasksArgs),
     /// See what became of pushed deliveries, and post dead letters again
     #[command(visible_alias = "delivery")]
     Deliveries(deliveries::DeliveriesArgs),
@@ -126,6 +130,7 @@ fn run(command: Command, out: Output) -> Result<(), Failure> {
         Command::Agents(args) => on_runtime(agents::run(args, out)),
         Command::Scenarios(args) => on_runtime(scenarios::run(args, out)),
         Command::Inbox(args) => on_runtime(inbox::run(args, out)),
+        Command::Tasks(args) => on_runtime(tasks::run(args, out)),
         Command::Deliveries(args) => on_runtime(deliveries::run(args, out)),
         Command::Cluster(args) => on_runtime(cluster::run(args, out)),
         Command::Top(args) => on_runtime(top::run(args, out)),
@@ -215,6 +220,7 @@ mod tests {
             "agents",
             "scenarios",
             "inbox",
+            "tasks",
             "deliveries",
             "cluster",
             "top",
@@ -261,6 +267,12 @@ mod tests {
             "baton inbox",
             "baton inbox --owner a",
             "baton inbox show t",
+            "baton tasks list --assignee a --type t",
+            "baton tasks show i",
+            "baton tasks answer i --outcome submitted --data days=7 --comment c",
+            "baton tasks answer i --approve",
+            "baton agents callback set a https://x.example.com/in",
+            "baton agents callback rotate a --overlap 1h --secret-file -",
             "baton deliveries list --status dead-lettered,failed",
             "baton deliveries show d",
             "baton deliveries replay d",
@@ -277,6 +289,9 @@ mod tests {
             "baton intents submit --to a",
             "baton intents submit --to a --type t --json {",
             "baton deliveries replay",
+            "baton tasks answer i",
+            "baton tasks answer i --approve --reject",
+            "baton tasks answer i --approve --data days",
             "baton deliveries replay d --all",
             "baton intents resume i",
             "baton intents resume i --approve --reject",

@@ -35,6 +35,41 @@ fn id(value: &Value) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_answers_and_a_callback_is_set() {
+    within(1, |shell| {
+        assert_eq!(shell.json("tasks list"), Value::Array(vec![]));
+        shell.ok("agents register pushed --delivery-mode http --callback-url https://a.example.com/in");
+        let bundle = shell.home().join("bundle.json");
+        let text = r#"{"scenario_id": "cli.sign.v1", "humans": [{"role": "lead", "contact": "ops@example.com"}],
+            "workflow": {"steps": [{"step_id": "sign", "tool_id": "tool.human.approval.v1", "assigned_to": "lead"}]},
+            "intent": {"type": "deploy.approval.v1", "payload": {}}}"#;
+        std::fs::write(&bundle, text).unwrap();
+        let started = shell.json(&format!("scenarios apply {}", bundle.display()));
+        let intent = id(&started["intent"]);
+        let listed = shell.json("tasks list --type deploy.approval.v1");
+        assert_eq!(id(&listed[0]), intent);
+        assert!(shell.ok("tasks list").contains(&intent));
+        assert!(shell.ok(&format!("tasks show {intent}")).contains("open"));
+        shell.ends(&format!("tasks answer {intent} --outcome perhaps"), 2);
+        let done = shell.json(&format!("tasks answer {intent} --approve --comment fine"));
+        assert_eq!(done["intent"]["status"], "COMPLETED");
+        let shown = shell.json(&format!("tasks show {intent}"));
+        assert_eq!(
+            (&shown["open"], &shown["answer"]["comment"]),
+            (&false.into(), &"fine".into())
+        );
+        shell.ends(&format!("tasks answer {intent} --approve"), 4);
+
+        let rotated = shell.json("agents callback rotate pushed --overlap 1h");
+        assert!(rotated["callback_secret"].as_str().unwrap().starts_with("whsec_"));
+        assert!(shell.ok("agents callback show pushed").contains("posting"));
+        let removed = shell.json("agents callback remove pushed");
+        assert_eq!(removed["agent"]["callback_url"], Value::Null);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_life_of_an_intent() {
     within(1, |shell| {
         let submit = r#"intents submit --to payment --type test.job.v1 --json {"n":1} --key k1"#;

@@ -59,6 +59,7 @@ impl AgentService for Agents {
             } else {
                 String::new()
             },
+            callback_secret: String::new(),
         }))
     }
 
@@ -67,6 +68,35 @@ impl AgentService for Agents {
         _: Request<v1::GetAgentRequest>,
     ) -> Result<Response<v1::GetAgentResponse>, Status> {
         Err(refusal(Code::NotFound, "agent_not_found"))
+    }
+
+    async fn set_callback(
+        &self,
+        request: Request<v1::SetCallbackRequest>,
+    ) -> Result<Response<v1::SetCallbackResponse>, Status> {
+        let request = request.into_inner();
+        Ok(Response::new(v1::SetCallbackResponse {
+            agent: Some(v1::Agent {
+                name: request.agent,
+                callback_url: request.callback_url.unwrap_or_default(),
+                ..v1::Agent::default()
+            }),
+            callback_secret: String::new(),
+        }))
+    }
+
+    async fn rotate_callback_secret(
+        &self,
+        request: Request<v1::RotateCallbackSecretRequest>,
+    ) -> Result<Response<v1::RotateCallbackSecretResponse>, Status> {
+        let request = request.into_inner();
+        Ok(Response::new(v1::RotateCallbackSecretResponse {
+            callback_secret: format!("after {:?}", request.overlap_seconds),
+            agent: Some(v1::Agent {
+                name: request.agent,
+                ..v1::Agent::default()
+            }),
+        }))
     }
 
     async fn list_agents(

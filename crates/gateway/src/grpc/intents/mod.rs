@@ -123,7 +123,7 @@ impl IntentService for Intents {
         let service = &self.0.service;
         let done = match next {
             Continue::Resume(resume) => service.resume(&call.caller, id, resume, change).await,
-            Continue::Answer(answer) => service.answer_task(&call.caller, id, answer, change).await,
+            Continue::Answer(answer) => service.answer_task(&call.caller, id, None, answer, change).await,
         };
         let answer = done.map_err(status).map(|done| v1::ResumeResponse {
             intent: convert::changed(done.reply.intent, done.reply.event.as_ref()),

@@ -4,10 +4,7 @@ use baton_protocol::DeliveryId;
 use baton_protocol::proto::internal::{DeliveryState, DeliveryView};
 
 use super::Object;
-use crate::service::deliveries::{Replayed, id_of};
-
-/// What is shown as the reason of a delivery that was given up with attempts left.
-const GIVEN_UP: &str = "the intent ended or went to another agent before the endpoint took it";
+use crate::service::deliveries::{GIVEN_UP, Replayed, id_of};
 
 pub(crate) fn delivery_json(view: &DeliveryView) -> Vec<u8> {
     let row = view.delivery.clone().unwrap_or_default();

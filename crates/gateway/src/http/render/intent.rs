@@ -1,5 +1,6 @@
 //! The intent projection (surface 2.4) and the answers around it.
 
+use baton_protocol::human_task::due_at_ms;
 use baton_protocol::proto::internal::{
     Event, Gate, Intent, IntentView, MemberList, Payload, Scenario, Status, step_state,
 };
@@ -7,7 +8,7 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 
 use super::event::pending_json;
-use super::task::{TaskForm, due_at_ms, human_task_json};
+use super::task::{TaskForm, human_task_json};
 use super::{Object, payload_json, uuid_text};
 use crate::service::CompletionDelivery;
 

@@ -1,6 +1,7 @@
 //! Human tasks (surface 2.7, 3.8).
 
-use baton_protocol::proto::internal::{Gate, HumanTask, Intent, OpenTask};
+use baton_protocol::human_task::due_at_ms;
+use baton_protocol::proto::internal::{HumanTask, OpenTask};
 
 use super::{Object, uuid_text};
 
@@ -56,13 +57,4 @@ pub(crate) fn open_task_json(open: &OpenTask) -> Vec<u8> {
     let task = gate.task.unwrap_or_default();
     out.raw("human_task", &human_task_json(&task, TaskForm::Listed));
     out.finish()
-}
-
-/// When the answer is due at the latest; 0 = never.
-pub(crate) fn due_at_ms(intent: &Intent, gate: &Gate) -> u64 {
-    match (gate.due_at_ms, intent.deadline_at_ms) {
-        (0, deadline) => deadline,
-        (due, 0) => due,
-        (due, deadline) => due.min(deadline),
-    }
 }

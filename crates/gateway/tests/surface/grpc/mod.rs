@@ -7,7 +7,9 @@ mod intents;
 mod leaders;
 mod lists;
 mod operators;
+mod settings;
 mod streams;
+mod tasks;
 mod transport;
 mod work;
 
@@ -19,6 +21,8 @@ use baton_protocol::proto::v1::agent_service_client::AgentServiceClient;
 use baton_protocol::proto::v1::inbox_service_client::InboxServiceClient;
 use baton_protocol::proto::v1::intent_service_client::IntentServiceClient;
 use baton_protocol::proto::v1::scenario_service_client::ScenarioServiceClient;
+use baton_protocol::proto::v1::schema_service_client::SchemaServiceClient;
+use baton_protocol::proto::v1::task_service_client::TaskServiceClient;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
@@ -82,6 +86,14 @@ impl Client {
 
     pub fn scenarios(&self) -> ScenarioServiceClient<Keyed> {
         ScenarioServiceClient::new(self.keyed())
+    }
+
+    pub fn tasks(&self) -> TaskServiceClient<Keyed> {
+        TaskServiceClient::new(self.keyed())
+    }
+
+    pub fn schemas(&self) -> SchemaServiceClient<Keyed> {
+        SchemaServiceClient::new(self.keyed())
     }
 
     pub fn admin(&self) -> AdminServiceClient<Keyed> {

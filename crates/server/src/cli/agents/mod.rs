@@ -1,6 +1,7 @@
 //! `baton agents`.
 
 mod backlog;
+mod callback;
 mod keys;
 mod register;
 mod show;
@@ -28,6 +29,8 @@ enum AgentsCommand {
     Register(register::RegisterArgs),
     /// Make or revoke an agent's keys
     Keys(keys::KeysArgs),
+    /// Show and set where an agent's deliveries are posted; rotate the secret
+    Callback(callback::CallbackArgs),
     /// Show what waits for agents
     Backlog(backlog::BacklogArgs),
 }
@@ -38,6 +41,7 @@ pub(super) async fn run(args: AgentsArgs, out: Output) -> Result<(), Failure> {
         AgentsCommand::Show(args) => show::run(args, out).await,
         AgentsCommand::Register(args) => register::run(args, out).await,
         AgentsCommand::Keys(args) => keys::run(args, out).await,
+        AgentsCommand::Callback(args) => callback::run(args, out).await,
         AgentsCommand::Backlog(args) => backlog::run(args, out).await,
     }
 }

@@ -21,6 +21,9 @@ pub(super) struct RegisterArgs {
     /// How it gets its work
     #[arg(long, value_name = "MODE", value_parser = ["stream", "poll", "http", "inbox", "internal"])]
     delivery_mode: Option<String>,
+    /// Where its deliveries are posted, with --delivery-mode http
+    #[arg(long, value_name = "URL")]
+    callback_url: Option<String>,
     #[command(flatten)]
     connect: ConnectArgs,
 }
@@ -31,6 +34,7 @@ pub(super) async fn run(args: RegisterArgs, out: Output) -> Result<(), Failure> 
         name: args.name,
         display_name: args.display_name,
         delivery_mode: args.delivery_mode,
+        callback_url: args.callback_url,
         create_key: args.key,
         idempotency_key: None,
     };
@@ -42,6 +46,9 @@ pub(super) async fn run(args: RegisterArgs, out: Output) -> Result<(), Failure> 
         }
         if let Some(key) = &registration.api_key {
             out.line(format!("\nkey (shown this once): {key}"));
+        }
+        if let Some(secret) = &registration.callback_secret {
+            out.line(format!("\nsecret of posts (shown this once): {secret}"));
         }
     }
     Ok(())

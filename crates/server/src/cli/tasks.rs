@@ -1,0 +1,247 @@
+//! `baton tasks`: what waits for people, and answering it.
+
+use super::connect::ConnectArgs;
+use super::intents::printed;
+use super::values::{moment, now_ms, parse_json, span};
+use crate::exit::Failure;
+use crate::output::{Output, list, properties};
+use baton_client::{Client, NewAnswer, Payload, Task, TaskFilter};
+use clap::{Args, Subcommand};
+use comfy_table::{Cell, Table};
+use serde_json::{Map, Value};
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  baton tasks list\n  baton tasks answer 0193a1c2-… --approve")]
+pub(super) struct TasksArgs {
+    #[command(subcommand)]
+    command: TasksCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum TasksCommand {
+    /// List open tasks, oldest intent first
+    #[command(after_help = "Example: baton tasks list --assignee ops@example.com")]
+    List(ListArgs),
+    /// Show the latest task of an intent: what is asked, and what was answered
+    #[command(after_help = "Example: baton tasks show 0193a1c2-…")]
+    Show(ShowArgs),
+    /// Answer the open task of an intent
+    #[command(
+        after_help = "Examples:\n  baton tasks answer 0193a1c2-… --approve --comment 'checked by hand'\n  \
+            baton tasks answer 0193a1c2-… --outcome submitted --data grant_duration_days=7"
+    )]
+    Answer(AnswerArgs),
+}
+
+#[derive(Debug, Args)]
+struct ListArgs {
+    /// Only tasks that name this assignee
+    #[arg(long, value_name = "WHO")]
+    assignee: Option<String>,
+    /// Only tasks of intents of this type
+    #[arg(long = "type", value_name = "TYPE")]
+    intent_type: Option<String>,
+    /// Most tasks to show
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+#[derive(Debug, Args)]
+struct ShowArgs {
+    /// Id of the intent
+    intent_id: String,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["outcome", "approve", "reject"]))]
+struct AnswerArgs {
+    /// Id of the intent
+    intent_id: String,
+    /// One of the task's outcomes
+    #[arg(long, value_name = "OUTCOME")]
+    outcome: Option<String>,
+    /// The outcome that says plainly yes
+    #[arg(long)]
+    approve: bool,
+    /// The outcome that says plainly no
+    #[arg(long)]
+    reject: bool,
+    /// Comment; some tasks ask for one
+    #[arg(long, value_name = "TEXT")]
+    comment: Option<String>,
+    /// Fields of the form; may be given more than once
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_field)]
+    data: Vec<(String, Value)>,
+    /// Evidence as JSON; some tasks ask for it
+    #[arg(long, value_name = "JSON", value_parser = parse_json)]
+    evidence: Option<Value>,
+    /// Who answers [default: the key's address]
+    #[arg(long, value_name = "WHO")]
+    actor: Option<String>,
+    /// Idempotency key [default: drawn]
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+/// A value that is no JSON is a text; the form says which type it takes.
+fn parse_field(text: &str) -> Result<(String, Value), String> {
+    let (name, value) = text
+        .split_once('=')
+        .filter(|(name, _)| !name.is_empty())
+        .ok_or_else(|| format!("{text:?} is no field; write name=value"))?;
+    let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
+    Ok((name.to_owned(), value))
+}
+
+pub(super) async fn run(args: TasksArgs, out: Output) -> Result<(), Failure> {
+    match args.command {
+        TasksCommand::List(args) => list_tasks(args, out).await,
+        TasksCommand::Show(args) => {
+            let task = args.connect.client()?.task(&args.intent_id).await?;
+            out.result(&task, &[table(&task)]);
+            Ok(())
+        }
+        TasksCommand::Answer(args) => answer(args, out).await,
+    }
+}
+
+async fn list_tasks(args: ListArgs, out: Output) -> Result<(), Failure> {
+    let client = args.connect.client()?;
+    let filter = TaskFilter {
+        assignee: args.assignee,
+        intent_type: args.intent_type,
+    };
+    let tasks = some_tasks(&client, filter, args.limit).await?;
+    let now = now_ms();
+    let mut table = list(&["intent", "title", "outcomes", "assignees", "waits", "due in"]);
+    for task in &tasks {
+        let due = task.due_at_ms.map(|due| span(due.saturating_sub(now)));
+        table.add_row([
+            task.intent_id.clone(),
+            task.human_task.title.clone().unwrap_or_default(),
+            task.outcomes.join(","),
+            task.human_task.assignees.join(","),
+            span(now.saturating_sub(task.assigned_at_ms)),
+            due.unwrap_or_default(),
+        ]);
+    }
+    out.result(&tasks, &[table]);
+    Ok(())
+}
+
+/// Up to `limit` tasks, over as many pages as it takes.
+async fn some_tasks(client: &Client, filter: TaskFilter, limit: u32) -> Result<Vec<Task>, Failure> {
+    let limit = limit as usize;
+    let mut tasks = Vec::new();
+    let mut token = None;
+    loop {
+        let page = client.tasks(filter.clone(), 0, token.as_deref()).await?;
+        tasks.extend(page.tasks);
+        token = page.next;
+        if tasks.len() >= limit || token.is_none() {
+            tasks.truncate(limit);
+            return Ok(tasks);
+        }
+    }
+}
+
+async fn answer(args: AnswerArgs, out: Output) -> Result<(), Failure> {
+    let client = args.connect.client()?;
+    let id = &args.intent_id;
+    let mut answer = NewAnswer {
+        comment: args.comment,
+        evidence: args.evidence.map(Payload::from),
+        actor: args.actor,
+        idempotency_key: args.key,
+        ..NewAnswer::default()
+    };
+    if !args.data.is_empty() {
+        let fields: Map<String, Value> = args.data.into_iter().collect();
+        answer.data = Some(Payload::from(Value::Object(fields)));
+    }
+    answer.outcome = match args.outcome {
+        Some(outcome) => outcome,
+        None => {
+            let task = client.task(id).await?;
+            // Only this task: another one may ask something else.
+            answer.generation = Some(task.generation);
+            let said = task.plain_outcome(args.approve);
+            said.map(str::to_owned).ok_or_else(|| unclear(&task))?
+        }
+    };
+    let change = client.answer_task(id, answer).await?;
+    let table = properties(vec![
+        ("intent", Some(Cell::new(&change.intent.intent_id))),
+        ("status", Some(crate::output::status_cell(change.intent.status))),
+        (
+            "",
+            change
+                .replayed
+                .then(|| Cell::new("an earlier call with the same key answered it")),
+        ),
+    ]);
+    out.result(&change, &[table]);
+    Ok(())
+}
+
+fn unclear(task: &Task) -> Failure {
+    Failure::usage(format!(
+        "this task has no plain yes or no; give --outcome, one of: {}",
+        task.outcomes.join(", ")
+    ))
+}
+
+fn table(task: &Task) -> Table {
+    let asked = &task.human_task;
+    let text = |text: &Option<String>| text.as_ref().map(Cell::new);
+    let flag = |set: bool| set.then(|| Cell::new("required"));
+    let answer = task.answer.as_ref();
+    let state = match (task.open, answer) {
+        (true, _) => "open",
+        (false, Some(_)) => "answered",
+        (false, None) => "closed without an answer",
+    };
+    properties(vec![
+        ("intent", Some(Cell::new(&task.intent_id))),
+        ("title", text(&asked.title)),
+        ("description", text(&asked.description)),
+        ("state", Some(Cell::new(state))),
+        ("type", text(&asked.task_type)),
+        ("outcomes", Some(Cell::new(task.outcomes.join(", ")))),
+        ("comment", flag(asked.required_comment)),
+        ("evidence", flag(asked.evidence_required)),
+        (
+            "assignees",
+            (!asked.assignees.is_empty()).then(|| Cell::new(asked.assignees.join(", "))),
+        ),
+        (
+            "form",
+            asked.form_schema.as_ref().map(|form| Cell::new(printed(form))),
+        ),
+        ("asked", Some(Cell::new(moment(task.assigned_at_ms)))),
+        ("due", task.due_at_ms.map(|due| Cell::new(moment(due)))),
+        ("outcome", answer.map(|a| Cell::new(&a.outcome))),
+        ("said", answer.and_then(|a| text(&a.comment))),
+        ("by", answer.map(|a| Cell::new(&a.answered_by))),
+        ("at", answer.map(|a| Cell::new(moment(a.at_ms)))),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_json_where_they_can_be() {
+        assert_eq!(parse_field("days=7"), Ok(("days".into(), 7.into())));
+        assert_eq!(parse_field("ok=true"), Ok(("ok".into(), true.into())));
+        assert_eq!(parse_field("note=a=b"), Ok(("note".into(), "a=b".into())));
+        assert!(parse_field("=x").is_err() && parse_field("x").is_err());
+    }
+}
