@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use baton_protocol::limits::TASK_LINK_REQUESTS_PER_MINUTE;
 use baton_protocol::{ErrorCode, ServiceError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -22,6 +23,8 @@ const PATIENCE_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct App {
     pub(crate) service: Service,
     pub(crate) limiter: RateLimiter,
+    /// Of links to human tasks, which come without a key.
+    links: RateLimiter,
     pub(crate) streams: Arc<Semaphore>,
     pub(crate) shutdown: CancellationToken,
     /// Patterns of the HTTP routes, as labels.
@@ -33,6 +36,10 @@ impl App {
     pub(crate) fn new(config: Arc<GatewayConfig>, ports: Ports, shutdown: CancellationToken) -> Arc<Self> {
         Arc::new(Self {
             limiter: RateLimiter::new(config.requests_per_minute),
+            links: RateLimiter::new(match config.requests_per_minute {
+                0 => 0,
+                _ => TASK_LINK_REQUESTS_PER_MINUTE,
+            }),
             streams: Arc::new(Semaphore::new(config.streams_max)),
             service: Service::new(ports, config),
             shutdown,
@@ -68,6 +75,13 @@ impl App {
         let (now, nodes) = (environment.now_ms(), environment.live_nodes());
         self.limiter
             .count(&caller.key.key_id, endpoint, requests, now, nodes)
+    }
+
+    /// Counts a request for the page of a task; `None` when there is no limit.
+    pub(crate) fn count_link(&self, whose: &str) -> Option<RateStatus> {
+        let environment = &self.service.ports.environment;
+        let (now, nodes) = (environment.now_ms(), environment.live_nodes());
+        self.links.count(whose, "task page", 1, now, nodes)
     }
 
     /// One of the node's streams.

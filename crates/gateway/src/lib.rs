@@ -16,6 +16,7 @@ mod forms;
 mod grpc;
 mod http;
 mod limits;
+mod links;
 pub mod metrics;
 pub mod ports;
 mod server;
@@ -30,5 +31,6 @@ pub fn route_patterns() -> Vec<&'static str> {
 
 pub use config::{GatewayConfig, TlsFiles};
 pub use http::push_body;
+pub use links::TaskLink;
 pub use ports::Ports;
 pub use server::{serve, serve_probes};

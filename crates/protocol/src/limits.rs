@@ -69,6 +69,10 @@ pub const TASK_OUTCOME_CHARS_MAX: usize = 64;
 pub const TASK_COMMENT_CHARS_MAX: usize = 2_000;
 /// JSON Schema of the answer to a human task. Its event must fit in a line of a stream.
 pub const FORM_SCHEMA_BYTES_MAX: usize = 32 * 1024;
+/// How long a link to the page of a human task may be used (surface 2.7); a deadline ends it sooner.
+pub const TASK_LINK_MS: u64 = 7 * 24 * 3600 * 1000;
+/// Requests per minute for the page of one task, and for pages of links that are none from one address.
+pub const TASK_LINK_REQUESTS_PER_MINUTE: u32 = 120;
 /// Open human tasks in one list.
 pub const TASKS_PAGE_MAX: u32 = 500;
 /// Commands in one log entry.

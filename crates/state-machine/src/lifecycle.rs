@@ -230,16 +230,27 @@ pub(crate) fn start_work(
     actor: &str,
     reason: &str,
 ) -> Result<Option<Appended>, Stop> {
+    let details = (!reason.is_empty()).then(|| EventDetails {
+        reason: reason.to_owned(),
+        ..EventDetails::default()
+    });
+    begin(tx, intent, actor, details)
+}
+
+/// [`start_work`] with what there is to say about it.
+pub(crate) fn begin(
+    tx: &mut Transaction<'_, '_>,
+    intent: &mut Intent,
+    actor: &str,
+    details: Option<EventDetails>,
+) -> Result<Option<Appended>, Stop> {
     if intent.status() == Status::InProgress {
         return Ok(None);
     }
-    let mut entry = Entry::new(EventType::InProgress, Status::InProgress, actor);
-    if !reason.is_empty() {
-        entry = entry.details(EventDetails {
-            reason: reason.to_owned(),
-            ..EventDetails::default()
-        });
-    }
+    let entry = Entry {
+        details,
+        ..Entry::new(EventType::InProgress, Status::InProgress, actor)
+    };
     append(tx, intent, entry).map(Some)
 }
 

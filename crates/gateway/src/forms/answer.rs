@@ -61,7 +61,7 @@ impl HandedIn {
         }
     }
 
-    fn raw(&self, name: &str) -> Option<&RawValue> {
+    pub(super) fn raw(&self, name: &str) -> Option<&RawValue> {
         let found = self.members.iter().rev().find(|(key, _)| key == name);
         found.map(|(_, raw)| &**raw).filter(|raw| raw.get() != "null")
     }
@@ -70,7 +70,7 @@ impl HandedIn {
         serde_json::from_str(self.raw(name)?.get()).ok()
     }
 
-    fn data(&self) -> Map<String, Value> {
+    pub(super) fn data(&self) -> Map<String, Value> {
         match self.value("data") {
             Some(Value::Object(data)) => data,
             _ => Map::new(),
@@ -124,7 +124,7 @@ pub(crate) fn check_answer(task: &HumanTask, handed_in: &HandedIn) -> Result<Che
     })
 }
 
-fn outcome(
+pub(super) fn outcome(
     task: &HumanTask,
     handed_in: &HandedIn,
     data: &Map<String, Value>,
@@ -153,7 +153,7 @@ fn outcome(
     Ok(outcome)
 }
 
-fn comment(task: &HumanTask, handed_in: &HandedIn) -> Result<String, ServiceError> {
+pub(super) fn comment(task: &HumanTask, handed_in: &HandedIn) -> Result<String, ServiceError> {
     let comment = match handed_in.value("comment") {
         Some(Value::String(comment)) => comment,
         None => String::new(),
@@ -170,7 +170,7 @@ fn comment(task: &HumanTask, handed_in: &HandedIn) -> Result<String, ServiceErro
     Ok(comment)
 }
 
-fn evidence(
+pub(super) fn evidence(
     task: &HumanTask,
     handed_in: &HandedIn,
     data: &Map<String, Value>,
@@ -198,14 +198,26 @@ fn is_blank(value: &Value) -> bool {
     }
 }
 
-/// The document that the form is about: `data` under all other members, in the types of the form.
+/// The document that the form is about, which it accepts.
 fn form(
     task: &HumanTask,
     outcome: &str,
     handed_in: &HandedIn,
-    mut document: Map<String, Value>,
+    data: Map<String, Value>,
 ) -> Result<Value, ServiceError> {
     let form = Form::read(&task.form_schema, "this task")?;
+    let document = form_document(&form, outcome, handed_in, data);
+    form.check(&document)?;
+    Ok(document)
+}
+
+/// The document that a form is about: `data` under all other members, in the types of the form.
+pub(super) fn form_document(
+    form: &Form,
+    outcome: &str,
+    handed_in: &HandedIn,
+    mut document: Map<String, Value>,
+) -> Value {
     for (name, _) in &handed_in.members {
         if name != "data"
             && let Some(value) = handed_in.value(name)
@@ -224,9 +236,7 @@ fn form(
         document.insert("approved".into(), is_positive(outcome).into());
     }
     coerce(&form.schema, &mut document);
-    let document = Value::Object(document);
-    form.check(&document)?;
-    Ok(document)
+    Value::Object(document)
 }
 
 fn knows(schema: &Value, name: &str) -> bool {

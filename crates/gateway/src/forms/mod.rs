@@ -5,12 +5,19 @@
 
 mod answer;
 mod coerce;
+mod fields;
 mod narrowing;
+mod ordered;
+mod posted;
+mod problems;
 mod schema;
 mod task;
 
 pub(crate) use answer::{Checked, HandedIn, check_answer, is_positive_decision};
+pub(crate) use fields::{Field, FieldKind, fields};
 pub(crate) use narrowing::narrowing;
+pub(crate) use posted::{Posted, document, field_name};
+pub(crate) use problems::{Place, Problem, problems};
 pub(crate) use schema::{Form, check_schema};
 pub(crate) use task::check_task;
 

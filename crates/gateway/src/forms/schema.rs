@@ -7,6 +7,7 @@ use baton_protocol::{ErrorCode, ServiceError};
 use jsonschema::{PatternOptions, Validator};
 use serde_json::Value;
 
+use super::problems::{self, PROBLEMS_MAX, Problem};
 use super::wrong;
 
 /// Values in a schema once its references are followed; bounds the work of one check.
@@ -96,15 +97,8 @@ impl Form {
 
     /// The first violations, if there are any.
     pub(crate) fn violations(&self, document: &Value) -> Option<String> {
-        let steps = values(document).saturating_mul(self.values);
-        if steps > CHECK_STEPS_MAX {
-            return Some("the document has too many values for a schema of this size".to_owned());
-        }
-        if self.validator.is_valid(document) {
-            return None;
-        }
-        if steps > NAMED_STEPS_MAX {
-            return Some("something in it; it is too large to say what".to_owned());
+        if let Some(verdict) = self.verdict(document) {
+            return verdict.map(str::to_owned);
         }
         let mut violations = Vec::new();
         for error in self.validator.iter_errors(document).take(VIOLATIONS_MAX) {
@@ -119,9 +113,33 @@ impl Form {
         }
         (!violations.is_empty()).then(|| violations.join("; "))
     }
+
+    /// The first violations, each for the person who filled in the field.
+    pub(super) fn problems(&self, document: &Value) -> Vec<Problem> {
+        if let Some(verdict) = self.verdict(document) {
+            return verdict.map(problems::whole).into_iter().collect();
+        }
+        let violations = self.validator.iter_errors(document).take(PROBLEMS_MAX);
+        violations
+            .map(|violation| problems::of_violation(&violation))
+            .collect()
+    }
+
+    /// Whether the document fits (`Some(None)`), or what is wrong where details would cost too much. `None` = it does not
+    /// fit, and asking for details is cheap enough.
+    fn verdict(&self, document: &Value) -> Option<Option<&'static str>> {
+        let steps = values(document).saturating_mul(self.values);
+        if steps > CHECK_STEPS_MAX {
+            return Some(Some("the document has too many values for a schema of this size"));
+        }
+        if self.validator.is_valid(document) {
+            return Some(None);
+        }
+        (steps > NAMED_STEPS_MAX).then_some(Some("something in it; it is too large to say what"))
+    }
 }
 
-fn clip(text: &str) -> String {
+pub(super) fn clip(text: &str) -> String {
     if text.chars().count() <= VIOLATION_CHARS_MAX {
         return text.to_owned();
     }

@@ -62,7 +62,7 @@ impl FromRequest<Arc<App>> for Call {
         let query = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
             .map_err(|_| ServiceError::new(ErrorCode::BadRequest, "the query string is malformed"))?;
         let timeout = Duration::from_millis(app.service.config.body_timeout_ms);
-        let body = tokio::time::timeout(timeout, read_body(body)).await;
+        let body = tokio::time::timeout(timeout, read_body(body, BODY_BYTES_MAX)).await;
         let body =
             body.map_err(|_| ServiceError::new(ErrorCode::BadRequest, "the body took too long to arrive"))??;
         Ok(Self {
@@ -97,11 +97,12 @@ fn count(app: &App, caller: &Caller, endpoint: &'static str, notes: &Notes) -> R
     if rate.allowed { Ok(()) } else { Err(rate.refusal()) }
 }
 
-async fn read_body(mut body: Body) -> Result<Bytes, ServiceError> {
+/// A whole body of at most `bytes_max`.
+pub(super) async fn read_body(mut body: Body, bytes_max: usize) -> Result<Bytes, ServiceError> {
     let too_large = || {
         ServiceError::new(
             ErrorCode::PayloadTooLarge,
-            format!("the body is larger than {BODY_BYTES_MAX} bytes"),
+            format!("the body is larger than {bytes_max} bytes"),
         )
     };
     if body.size_hint().lower() > DRAIN_BYTES_MAX as u64 {
@@ -118,11 +119,11 @@ async fn read_body(mut body: Body) -> Result<Bytes, ServiceError> {
         if seen > DRAIN_BYTES_MAX {
             break;
         }
-        if seen <= BODY_BYTES_MAX {
+        if seen <= bytes_max {
             collected.extend_from_slice(data);
         }
     }
-    if seen > BODY_BYTES_MAX {
+    if seen > bytes_max {
         return Err(too_large());
     }
     Ok(collected.freeze())

@@ -22,6 +22,10 @@ const TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACE_ID_BYTES_MAX: usize = 255;
 
+/// Marks an answer whose body stays as it is, whatever its status.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OwnBody;
+
 /// Filled in while a request is handled.
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
@@ -57,7 +61,8 @@ pub(super) async fn envelope(State(app): State<Arc<App>>, mut request: Request, 
         span.record("endpoint", endpoint);
     }
     let mut refusal = response.extensions_mut().remove::<ApiError>();
-    if refusal.is_none() && (status.is_client_error() || status.is_server_error()) {
+    let has_body = response.extensions().get::<OwnBody>().is_some();
+    if refusal.is_none() && !has_body && (status.is_client_error() || status.is_server_error()) {
         // Refused by the framework: a path or query that cannot be decoded.
         refusal = Some(ApiError::from_status(status));
     }

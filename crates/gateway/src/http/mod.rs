@@ -19,6 +19,7 @@ pub(crate) mod scenarios;
 mod schemas;
 mod sse;
 mod stream;
+pub(crate) mod task_page;
 mod tasks;
 mod time;
 
@@ -148,6 +149,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
         ("/v1/inbox/{id}/reject", post(inbox::reject)),
         ("/v1/inbox/{id}/messages/delete", post(inbox::delete_messages)),
         ("/v1/inbox/{id}", get(inbox::get)),
+        (task_page::ROUTE, get(task_page::show).post(task_page::answer)),
     ]
 }
 

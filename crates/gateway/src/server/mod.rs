@@ -5,9 +5,12 @@ mod deadline_io;
 mod surface;
 mod tls;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -18,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::config::GatewayConfig;
+use crate::http::task_page::PeerAddress;
 use crate::metrics::{CONNECTIONS_OPEN, GaugeGuard};
 use crate::ports::{Health, Ports};
 use crate::{grpc, http};
@@ -120,7 +124,7 @@ async fn accept_until(
             () = stop.cancelled() => return graceful,
             accepted = accept(listener, &connections) => accepted,
         };
-        let (stream, permit) = match accepted {
+        let (stream, peer, permit) = match accepted {
             Ok(accepted) => accepted,
             Err(error) if is_peers_fault(&error) => continue,
             Err(error) => {
@@ -131,6 +135,7 @@ async fn accept_until(
         };
         let connection = Connection {
             surface: surface.clone(),
+            peer,
             config: Arc::clone(config),
             watcher: graceful.watcher(),
         };
@@ -146,15 +151,15 @@ async fn accept_until(
 async fn accept(
     listener: &TcpListener,
     connections: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> std::io::Result<(TcpStream, IpAddr, tokio::sync::OwnedSemaphorePermit)> {
     let permit = Arc::clone(connections)
         .acquire_owned()
         .await
         .map_err(std::io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
+    let (stream, peer) = listener.accept().await?;
     // Only slower without it.
     let _ = stream.set_nodelay(true);
-    Ok((stream, permit))
+    Ok((stream, peer.ip().to_canonical(), permit))
 }
 
 /// A connection that was gone before it was accepted says nothing about this node.
@@ -165,6 +170,7 @@ fn is_peers_fault(error: &std::io::Error) -> bool {
 
 struct Connection {
     surface: Surface,
+    peer: IpAddr,
     config: Arc<GatewayConfig>,
     watcher: hyper_util::server::graceful::Watcher,
 }
@@ -189,7 +195,11 @@ impl Connection {
         let writing = Duration::from_millis(self.config.write_timeout_ms);
         let stream = DeadlineIo::new(stream, writing, opening);
         let builder = protocols(&self.config);
-        let service = service_fn(move |request| self.surface.clone().answer(request));
+        let peer = PeerAddress(self.peer);
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer);
+            self.surface.clone().answer(request)
+        });
         let connection = builder
             .serve_connection(TokioIo::new(stream), service)
             .into_owned();

@@ -19,6 +19,7 @@ mod listing;
 pub(crate) mod scenario;
 pub(crate) mod schemas;
 mod submit;
+mod task_links;
 mod tasks;
 mod tokens;
 
@@ -40,6 +41,7 @@ pub(crate) use end_notice::EndNotice;
 pub(crate) use intents::{Change, Resolve, Resume, ResumeKind, Transition};
 pub(crate) use listing::{BulkCancel, BulkOutcome, IntentFilter};
 pub(crate) use submit::{Submit, SubmitReply, is_intent_type};
+pub(crate) use task_links::{LinkState, LinkedTask};
 pub(crate) use tasks::TaskFilter;
 
 /// Who calls, as found under the presented key.

@@ -128,13 +128,14 @@ impl Service {
             task_result: checked.task_result,
             expected_policy_generation: change.expected_policy_generation,
             idempotency,
+            link: None,
         });
         self.transition(id, body).await
     }
 }
 
 /// Checking runs a client's schema: bounded, and away from the threads that serve everybody.
-async fn checked(gate: &Gate, handed_in: HandedIn) -> Result<Checked, ServiceError> {
+pub(super) async fn checked(gate: &Gate, handed_in: HandedIn) -> Result<Checked, ServiceError> {
     let task: HumanTask = gate.task.clone().unwrap_or_default();
     if task.form_schema.is_empty() {
         return check_answer(&task, &handed_in);

@@ -52,7 +52,7 @@ impl Service {
         }
     }
 
-    async fn token_secret(&self) -> Result<bytes::Bytes, ServiceError> {
+    pub(super) async fn token_secret(&self) -> Result<bytes::Bytes, ServiceError> {
         let query = query::Body::GetTokenSecret(GetTokenSecret {});
         let found = self.read_nearby(Route::Meta, None, query).await?;
         let query_reply::Outcome::TokenSecret(secret) = found else {

@@ -12,5 +12,6 @@ mod repeats;
 mod schemas;
 mod streams;
 mod support;
+mod task_page;
 mod tasks;
 mod tls;

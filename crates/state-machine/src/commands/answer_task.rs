@@ -10,7 +10,9 @@ use crate::scenario_gates;
 use crate::transaction::{Outcome, Stop, Transaction, not_found, reject};
 use crate::visibility;
 use baton_protocol::human_task::is_positive;
-use baton_protocol::proto::internal::{AnswerTask, EventDetails, Gate, Intent, Payload, Status, TaskAnswer};
+use baton_protocol::proto::internal::{
+    AnswerTask, EventDetails, Gate, Intent, Payload, Status, TaskAnswer, TaskLink,
+};
 use baton_protocol::{ErrorCode, IntentId};
 use bytes::Bytes;
 
@@ -21,9 +23,10 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &AnswerTask) -> Outco
     let intent = intents::intent(&*tx.tables, id)?.ok_or_else(missing)?;
     // The latest task, open or not: who could answer it is told that it is closed.
     let gate = gates::find(&*tx.tables, id, &intent)?;
+    // A link stands for who got it: its signature is all that a caller without a key can show.
     let answers = gate
         .as_ref()
-        .is_some_and(|gate| visibility::may_answer(actor, &intent, gate));
+        .is_some_and(|gate| command.link.is_some() || visibility::may_answer(actor, &intent, gate));
     if !answers && !visibility::sees(actor, &intent) {
         return Err(missing());
     }
@@ -37,6 +40,13 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &AnswerTask) -> Outco
                     "the human task was answered or closed meanwhile; read the intent again",
                 )
             })?;
+        let expired = |link: &TaskLink| link.expires_at_ms <= tx.now_ms;
+        if command.link.as_ref().is_some_and(expired) {
+            return Err(reject(
+                ErrorCode::Conflict,
+                "the link to this task has expired; ask for the task in another way",
+            ));
+        }
         if !answers {
             return Err(reject(
                 ErrorCode::PolicyDenied,
@@ -50,16 +60,24 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &AnswerTask) -> Outco
 
 fn answer(tx: &mut Transaction<'_, '_>, mut intent: Intent, gate: &Gate, command: &AnswerTask) -> Outcome {
     require_complete(gate, command)?;
-    let who = visibility::label(command.actor.as_ref());
+    let who = match &command.link {
+        Some(link) => link.recipient.as_str(),
+        None => visibility::label(command.actor.as_ref()),
+    };
     let record = TaskAnswer {
         outcome: command.outcome.clone(),
         comment: command.comment.clone(),
         evidence: command.evidence.clone(),
         answered_by: who.to_owned(),
         at_ms: tx.now_ms,
+        by_link: command.link.is_some(),
     };
     gates::close(tx, &mut intent, Some(record))?;
-    lifecycle::start_work(tx, &mut intent, who, "")?;
+    let how = command.link.is_some().then(|| EventDetails {
+        by_link: true,
+        ..EventDetails::default()
+    });
+    lifecycle::begin(tx, &mut intent, who, how)?;
     let result = result(command);
     if intent.scenario_parent {
         let positive = is_positive(&command.outcome);
@@ -114,7 +132,8 @@ mod tests {
     use baton_protocol::proto::internal::resume_intent::Kind;
     use baton_protocol::proto::internal::{
         AnswerTask, EventType, HumanTask, IdempotencyClaim, KeyKind, ListTasks, Member, OpenTask,
-        ResolveIntent, ResumeIntent, Status, TaskType, UpdatePolicy, WaitingReason, pending_with, reply,
+        ResolveIntent, ResumeIntent, Status, TaskLink, TaskType, UpdatePolicy, WaitingReason, pending_with,
+        reply,
     };
     use bytes::Bytes;
 
@@ -207,6 +226,42 @@ mod tests {
         );
         let late = replica.run(by(KeyKind::Workspace, "sender"));
         assert_eq!(refusal(&late), Some(ErrorCode::IntentTerminal));
+    }
+
+    #[test]
+    fn a_link_answers_for_who_got_it_until_it_expires() {
+        let by_link = |expires_at_ms, generation| {
+            let mut replica = asked(task());
+            let command = AnswerTask {
+                actor: None,
+                generation,
+                link: Some(TaskLink {
+                    recipient: "boss@example.com".into(),
+                    expires_at_ms,
+                }),
+                ..answer(KeyKind::Agent, "x")
+            };
+            let before = replica.hash();
+            let code = refusal(&replica.run(Body::AnswerTask(command)));
+            assert_eq!(replica.hash() == before, code.is_some());
+            (code, replica)
+        };
+        assert_eq!(by_link(START_MS, 1).0, Some(ErrorCode::Conflict));
+        assert_eq!(by_link(START_MS + 1, 2).0, Some(ErrorCode::Conflict));
+        let (code, replica) = by_link(START_MS + 1, 1);
+        assert_eq!(code, None);
+        let gate = replica.view(intent_id_in(7, 1)).unwrap().gate.unwrap();
+        let record = gate.answer.unwrap();
+        assert_eq!(
+            (record.answered_by.as_str(), record.by_link),
+            ("boss@example.com", true)
+        );
+        let started = &replica.last.events[0];
+        assert_eq!(
+            (started.r#type(), started.actor.as_str()),
+            (EventType::InProgress, "boss@example.com")
+        );
+        assert!(started.details.as_ref().unwrap().by_link);
     }
 
     #[test]

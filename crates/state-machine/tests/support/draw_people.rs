@@ -7,8 +7,9 @@ use baton_protocol::address::slot_of;
 use baton_protocol::proto::internal::command::Body;
 use baton_protocol::proto::internal::write_thread::Write;
 use baton_protocol::proto::internal::{
-    AnswerTask, Decision, Delegation, DeleteMessages, HumanTask, WriteThread,
+    AnswerTask, Decision, Delegation, DeleteMessages, HumanTask, TaskLink, WriteThread,
 };
+use baton_state_machine::testing::START_MS;
 use bytes::Bytes;
 
 impl World {
@@ -49,6 +50,10 @@ impl World {
             task_result: Bytes::from_static(b"{}"),
             expected_policy_generation: draw.one_in(6).then(|| draw.below(2)),
             idempotency: Self::any_claim(draw),
+            link: draw.one_in(5).then(|| TaskLink {
+                recipient: "boss@example.com".into(),
+                expires_at_ms: START_MS + draw.below(120) * 60_000,
+            }),
             intent_id: intent_id.clone(),
         };
         (self.home(&intent_id, draw), Body::AnswerTask(command))

@@ -109,6 +109,9 @@ fn details_json(event: &Event, details: &EventDetails, form: EventForm) -> Vec<u
     if details.due_at_ms != 0 {
         out.text("due_at", &render_ms(details.due_at_ms));
     }
+    if details.by_link {
+        out.flag("by_link", true);
+    }
     if let Some(notification) = &details.notification {
         out.raw("notification", &notification_json(notification));
     }

@@ -1,0 +1,193 @@
+//! The fields of a form as controls, filled with what was sent or with the defaults of the schema.
+
+use maud::{Markup, html};
+use serde_json::Value;
+
+use super::view::Mistakes;
+use crate::forms::{Field, FieldKind, Posted, field_name};
+
+/// What the controls show.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Filled<'f> {
+    /// Absent when the form is shown for the first time.
+    pub(super) posted: Option<&'f Posted>,
+}
+
+impl Filled<'_> {
+    /// The text under a name that is no field of the schema.
+    pub(super) fn named(&self, name: &str) -> &str {
+        self.posted
+            .and_then(|posted| posted.text(name))
+            .unwrap_or_default()
+    }
+
+    fn text(&self, field: &Field) -> String {
+        match self.posted {
+            Some(posted) => posted.of_field(field).unwrap_or_default().to_owned(),
+            None => match (&field.default, &field.kind) {
+                (None | Some(Value::Null), _) => String::new(),
+                (Some(Value::Array(items)), FieldKind::Lines(_)) => {
+                    items.iter().map(shown).collect::<Vec<_>>().join("\n")
+                }
+                (Some(value), FieldKind::Json) => serde_json::to_string_pretty(value).unwrap_or_default(),
+                (Some(value), _) => shown(value),
+            },
+        }
+    }
+
+    /// Whether the choice at `position`, which stands for `value`, is taken.
+    fn takes(&self, field: &Field, position: &str, value: &Value) -> bool {
+        match self.posted {
+            Some(posted) => posted.all_of_field(field).contains(&position),
+            None => match &field.default {
+                Some(Value::Array(items)) if matches!(field.kind, FieldKind::Choices(_)) => {
+                    items.contains(value)
+                }
+                default => default.as_ref() == Some(value),
+            },
+        }
+    }
+}
+
+/// A value without quotes where it needs none.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "none".to_owned(),
+        Value::Bool(yes) => if *yes { "yes" } else { "no" }.to_owned(),
+        Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
+    }
+}
+
+pub(super) fn id(field: &Field) -> String {
+    format!("f{}", field.number)
+}
+
+pub(super) fn fields(fields: &[Field], filled: Filled<'_>, mistakes: &Mistakes<'_>) -> Markup {
+    html! { @for field in fields { (one(field, filled, mistakes)) } }
+}
+
+fn one(field: &Field, filled: Filled<'_>, mistakes: &Mistakes<'_>) -> Markup {
+    let problem = mistakes.of_field(field);
+    let class = if problem.is_some() { "field wrong" } else { "field" };
+    let many = matches!(
+        field.kind,
+        FieldKind::YesNo | FieldKind::Choices(_) | FieldKind::Group(_)
+    );
+    html! {
+        div class=(class) {
+            @if many {
+                fieldset id=[set_id(field)] class=[matches!(field.kind, FieldKind::Group(_)).then_some("group")]
+                    aria-describedby=[described(field, problem.is_some())] {
+                    legend { (label(field)) }
+                    (notes(field, problem))
+                    (control(field, filled, mistakes))
+                }
+            } @else {
+                label for=(id(field)) { (label(field)) }
+                (notes(field, problem))
+                (control(field, filled, mistakes))
+            }
+        }
+    }
+}
+
+/// A group is what a problem of it leads to; of choices that is the first one.
+fn set_id(field: &Field) -> Option<String> {
+    matches!(field.kind, FieldKind::Group(_)).then(|| id(field))
+}
+
+fn label(field: &Field) -> Markup {
+    let asks = !matches!(field.kind, FieldKind::Fixed(_) | FieldKind::Group(_));
+    html! { (field.label) @if asks && !field.required { span class="soft" { " (optional)" } } }
+}
+
+/// Ids of what is said about a field, for those who hear the page.
+fn described(field: &Field, wrong: bool) -> Option<String> {
+    let id = id(field);
+    match (field.hints.is_empty(), wrong) {
+        (true, false) => None,
+        (false, false) => Some(format!("{id}-hint")),
+        (true, true) => Some(format!("{id}-problem")),
+        (false, true) => Some(format!("{id}-hint {id}-problem")),
+    }
+}
+
+fn notes(field: &Field, problem: Option<&str>) -> Markup {
+    let id = id(field);
+    html! {
+        @if !field.hints.is_empty() { p class="hint" id=(format!("{id}-hint")) { (field.hints.join(" ")) } }
+        @if let Some(problem) = problem { p class="problem" id=(format!("{id}-problem")) { (problem) } }
+    }
+}
+
+fn control(field: &Field, filled: Filled<'_>, mistakes: &Mistakes<'_>) -> Markup {
+    let (id, name) = (id(field), field_name(field));
+    let wrong = mistakes.of_field(field).is_some();
+    let described = described(field, wrong);
+    let invalid = wrong.then_some("true");
+    let line = |input: &str, mode: Option<&str>| {
+        html! {
+            input class="line" type=(input) id=(id) name=(name) value=(filled.text(field)) inputmode=[mode]
+                aria-describedby=[&described] aria-invalid=[invalid] aria-required=[field.required.then_some("true")];
+        }
+    };
+    let area = |class: &str| {
+        html! {
+            textarea class=(class) id=(id) name=(name) rows="4" aria-describedby=[&described] aria-invalid=[invalid]
+                aria-required=[field.required.then_some("true")] { "\n" (filled.text(field)) }
+        }
+    };
+    match &field.kind {
+        FieldKind::Text { input } => line(input, None),
+        // Not type=number: what is no number would be lost before anyone could say so.
+        FieldKind::Whole => line("text", Some("numeric")),
+        FieldKind::Number => line("text", Some("decimal")),
+        FieldKind::LongText | FieldKind::Lines(_) => area("line"),
+        FieldKind::Json => area("line code"),
+        FieldKind::Fixed(value) => html! { p id=(id) { (shown(value)) } },
+        FieldKind::YesNo => {
+            let choices = [("true", Value::Bool(true)), ("false", Value::Bool(false))];
+            options(
+                field,
+                filled,
+                "radio",
+                &choices.map(|(key, value)| (key.to_owned(), value)),
+            )
+        }
+        FieldKind::Choices(values) => options(field, filled, "checkbox", &positions(values)),
+        FieldKind::Choice(values) => html! {
+            select class="line" id=(id) name=(name) aria-describedby=[&described] aria-invalid=[invalid] {
+                option value="" { "Choose …" }
+                @for (key, value) in positions(values) {
+                    option value=(key) selected[filled.takes(field, &key, &value)] { (shown(&value)) }
+                }
+            }
+        },
+        FieldKind::Group(inner) => fields(inner, filled, mistakes),
+    }
+}
+
+fn positions(values: &[Value]) -> Vec<(String, Value)> {
+    let numbered = values.iter().enumerate();
+    numbered
+        .map(|(n, value)| (n.to_string(), value.clone()))
+        .collect()
+}
+
+fn options(field: &Field, filled: Filled<'_>, input: &str, choices: &[(String, Value)]) -> Markup {
+    let name = field_name(field);
+    html! {
+        @for (n, (key, value)) in choices.iter().enumerate() {
+            @let id = if n == 0 { id(field) } else { format!("{}-{n}", id(field)) };
+            label class="option" for=(id) {
+                input type=(input) id=(id) name=(name) value=(key) checked[filled.takes(field, key, value)];
+                @match value {
+                    Value::Bool(true) => "Yes",
+                    Value::Bool(false) => "No",
+                    other => (shown(other)),
+                }
+            }
+        }
+    }
+}
