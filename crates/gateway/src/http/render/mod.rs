@@ -20,7 +20,7 @@ pub(crate) use delivery::{delivery_json, replayed_json, state_name};
 pub(crate) use event::{EventForm, event_json};
 pub(crate) use intent::{Beside, completion_json, intent_json, view_json};
 pub(crate) use scenario::scenario_json;
-pub(crate) use task::{due_at_ms, open_task_json};
+pub(crate) use task::open_task_json;
 pub(crate) use thread::thread_json;
 
 /// Writes one JSON object.

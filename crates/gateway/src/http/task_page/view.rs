@@ -2,6 +2,7 @@
 
 use axum::http::StatusCode;
 use axum::response::Response;
+use baton_protocol::human_task::due_at_ms;
 use baton_protocol::limits::TASK_COMMENT_CHARS_MAX;
 use baton_protocol::proto::internal::{HumanTask, TaskAnswer};
 use maud::{Markup, html};
@@ -10,7 +11,7 @@ use super::form::{self, Filled};
 use super::layout::page;
 use super::words::{answer_class, answer_label, outcome_label, time};
 use crate::forms::{Field, FieldKind, Place, Posted, Problem};
-use crate::http::render::due_at_ms;
+
 use crate::links::TaskLink;
 use crate::service::LinkedTask;
 
