@@ -10,6 +10,7 @@ import time
 import tomllib
 from pathlib import Path
 from typing import Callable
+from uuid import UUID
 
 import httpx
 
@@ -20,6 +21,7 @@ LONG = os.environ.get("BATON_TEST_LONG") == "1"
 
 START_SECONDS = 90.0
 STOP_SECONDS = 30.0
+SHARD_GROUPS = 16
 
 
 def until(what: str, condition: Callable[[], object], seconds: float = 20.0, every: float = 0.05):
@@ -214,6 +216,20 @@ def read_env(file: Path) -> dict[str, str]:
             name, _, value = line.partition("=")
             values[name] = value.strip("'\"")
     return values
+
+
+def group_of(intent_id: str) -> int:
+    """The group of an intent: its slot follows the version in the id."""
+    slot = (UUID(intent_id).int >> 64) & 0xFFF
+    return 1 + slot * SHARD_GROUPS // 4096
+
+
+def leader_of(cluster: Cluster, group: int, asked: int = 1) -> int:
+    """Number of the node that leads a group, as another node sees it."""
+    status = cluster.operator(asked, "status").json()
+    leader = next(g["leader"] for g in status["groups"] if g["group"] == group)
+    ids = {cluster.operator(n, "status").json()["node_id"]: n for n in (1, 2, 3)}
+    return ids[leader]
 
 
 def ready(url: str) -> bool:

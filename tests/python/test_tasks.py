@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import threading
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import httpx
 import pytest
 from axme_sdk.exceptions import AxmeHttpError
 
 from clients import Workspace, check_events, event_types, http
-from cluster import Cluster, until
-
-SHARD_GROUPS = 16
+from cluster import Cluster, group_of, leader_of, until
 
 
 def asking(task: dict[str, Any], **settings: Any) -> dict[str, Any]:
@@ -57,20 +55,6 @@ def patiently(call, seconds: float = 20.0) -> httpx.Response:
         return None if answer.status_code in (429, 503, 504) else answer
 
     return until("an answer", tried, seconds)
-
-
-def group_of(intent_id: str) -> int:
-    """The group of an intent: its slot follows the version in the id."""
-    slot = (UUID(intent_id).int >> 64) & 0xFFF
-    return 1 + slot * SHARD_GROUPS // 4096
-
-
-def leader_of(cluster: Cluster, group: int, asked: int = 1) -> int:
-    """Number of the node that leads a group, as another node sees it."""
-    status = cluster.operator(asked, "status").json()
-    leader = next(g["leader"] for g in status["groups"] if g["group"] == group)
-    ids = {cluster.operator(n, "status").json()["node_id"]: n for n in (1, 2, 3)}
-    return ids[leader]
 
 
 def test_asked_listed_and_answered_with_the_published_client(ws: Workspace):

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use baton_protocol::proto::internal::{AgentRef, OutboxMessage, Query, QueryReply, Reply, command};
-use baton_protocol::{GroupId, IntentId, Route, ServiceError};
+use baton_protocol::{GroupId, IntentId, Route, ServiceError, Slot};
 use baton_state_machine::{Applied, DeliveryRows};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -20,6 +20,9 @@ pub trait LedGroup: Send + Sync + 'static {
 
     /// The term of this leadership.
     fn term(&self) -> u64;
+
+    /// Whether intents with this slot live in this group; of others it holds no more than a delivery.
+    fn owns(&self, slot: Slot) -> bool;
 
     /// Whether this node still leads in [`term`](LedGroup::term). Asked immediately before anything leaves.
     fn is_leader(&self) -> bool;

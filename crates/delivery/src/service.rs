@@ -68,7 +68,7 @@ impl GroupService {
         let dispatch = GroupDispatch::new(Arc::clone(&self.led), self.settings, directory);
         // Streams end even if this future is dropped halfway.
         let _streams = dispatch.stop.clone().drop_guard();
-        let workers = WorkGroup::start(&dispatch, self.settings);
+        let workers = WorkGroup::start(&dispatch, Arc::clone(&self.network), self.settings);
         let _work_streams = workers.stop.clone().drop_guard();
         let registration = self.dispatcher.register(&dispatch, &workers);
         debug!(group_id, term, "delivery starts");
@@ -129,6 +129,7 @@ fn on_entry(applied: &Applied, wake: &Wake, dispatch: &GroupDispatch) {
             Effect::Send { .. } => wake.outbox.notify_one(),
             Effect::Deliver { .. }
             | Effect::Withdraw { .. }
+            | Effect::PickedUp { .. }
             | Effect::Replay { .. }
             | Effect::Endpoint { .. }
             | Effect::Meta { .. } => {}

@@ -75,11 +75,11 @@ async fn a_picked_up_delivery_keeps_its_attempt_and_comes_back_after_the_pickup_
     let mut rx = world.listen(&agent, 0, "key-1").await;
     let id = world.group.submit(&agent, 1);
     let first = rx.recv().await.unwrap();
-    world.hub.picked_up(id, "key-1");
+    world.hub.picked_up(id, &agent, "key-1");
     assert!(timeout(PICKUP - VISIBILITY, rx.recv()).await.is_err());
     assert_eq!(world.failures(), 0);
     // Looking at it again does not keep a dead worker's delivery.
-    world.hub.picked_up(id, "key-1");
+    world.hub.picked_up(id, &agent, "key-1");
     let second = timeout(VISIBILITY * 2, rx.recv()).await.unwrap().unwrap();
     assert!(second.cursor > first.cursor);
     assert_eq!((second.attempt, world.redeliveries()), (1, 1));
@@ -92,7 +92,7 @@ async fn only_a_credential_that_was_written_to_picks_up() {
     let mut rx = world.listen(&agent, 0, "key-1").await;
     let id = world.group.submit(&agent, 1);
     rx.recv().await.unwrap();
-    world.hub.picked_up(id, "key-of-somebody-else");
+    world.hub.picked_up(id, &agent, "key-of-somebody-else");
     assert_eq!(rx.recv().await.unwrap().attempt, 2);
 }
 
@@ -120,7 +120,7 @@ async fn every_listener_of_an_address_gets_the_delivery() {
     assert_eq!(id_of(&a.recv().await.unwrap()), id);
     assert_eq!(id_of(&b.recv().await.unwrap()), id);
     assert!(timeout(secs(1), stranger.recv()).await.is_err());
-    world.hub.picked_up(id, "key-2");
+    world.hub.picked_up(id, &agent, "key-2");
     assert!(timeout(VISIBILITY * 4, a.recv()).await.is_err());
     assert_eq!(world.failures(), 0);
 }
@@ -170,7 +170,7 @@ async fn a_pickup_told_to_a_new_leader_after_the_inference_holds() {
     world.elect();
     let mut rx = world.listen(&agent, first.cursor, "key-1").await;
     sleep(secs(1)).await;
-    world.hub.picked_up(id, "key-1");
+    world.hub.picked_up(id, &agent, "key-1");
     assert!(timeout(VISIBILITY * 4, rx.recv()).await.is_err());
     assert_eq!(world.redeliveries(), 0);
 }
@@ -261,7 +261,7 @@ async fn a_slow_listener_loses_nothing_and_sees_rising_cursors() {
         assert!(item.cursor > last);
         last = item.cursor;
         seen.insert(id_of(&item));
-        world.hub.picked_up(id_of(&item), "key-1");
+        world.hub.picked_up(id_of(&item), &agent, "key-1");
         sleep(Duration::from_millis(100)).await;
     }
     assert_eq!(seen, ids);
@@ -285,7 +285,7 @@ async fn missed_effects_are_made_up_from_the_tables() {
     }
     for id in ids {
         assert_eq!(id_of(&rx.recv().await.unwrap()), id);
-        world.hub.picked_up(id, "key-1");
+        world.hub.picked_up(id, &agent, "key-1");
     }
     sleep(VISIBILITY * 2).await;
     assert_eq!(world.failures(), 0, "the withdrawn delivery was forgotten");

@@ -9,7 +9,7 @@ use baton_delivery::{AppliedFeed, DeliverySettings, Dispatcher, GroupService, Le
 use baton_protocol::proto::internal::{
     AgentRef, Done, OutboxMessage, Pulsed, Query, QueryReply, Rejection, Reply, Status, command, reply,
 };
-use baton_protocol::{ErrorCode, GroupId, IntentId, Route, ServiceError};
+use baton_protocol::{ErrorCode, GroupId, IntentId, Route, ServiceError, Slot};
 use baton_state_machine::{Applied, DeliveryRows, Effect};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -94,6 +94,10 @@ impl LedGroup for Script {
 
     fn term(&self) -> u64 {
         1
+    }
+
+    fn owns(&self, _slot: Slot) -> bool {
+        true
     }
 
     fn is_leader(&self) -> bool {

@@ -319,7 +319,7 @@ async fn listeners_get_what_no_worker_can_take() {
     let third = world.group.submit(&agent, 3);
     assert_eq!(support::id_of(&listener.recv().await.unwrap()), third);
     // With the listener now: a worker does not get it on top.
-    world.hub.picked_up(third, "key-1");
+    world.hub.picked_up(third, &agent, "key-1");
     hand.grant(1).await;
     hand.silent(SHORT).await;
     assert_eq!(hand.complete(&item).await, None);

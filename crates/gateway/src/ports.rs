@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use baton_protocol::proto::internal::{Event, Query, QueryReply, Reply, command};
+use baton_protocol::proto::internal::{AgentRef, Event, Query, QueryReply, Reply, command};
 use baton_protocol::{
     FeedItem, GroupId, GroupMap, IntentId, Listen, Route, ServiceError, WorkBatch, WorkInput, WorkOpen,
 };
@@ -70,8 +70,8 @@ pub trait AgentFeed: Send + Sync {
     /// `Unavailable` when the group has no leader within the call's deadline.
     async fn subscribe(&self, listen: Listen) -> Result<mpsc::Receiver<FeedItem>, ServiceError>;
 
-    /// Tells the leader that `credential` has fetched this intent. Best effort, never waits.
-    fn picked_up(&self, intent_id: IntentId, credential: &str);
+    /// Tells the leader of the group of `holder` that `credential` has fetched this intent. Best effort, never waits.
+    fn picked_up(&self, intent_id: IntentId, holder: &AgentRef, credential: &str);
 }
 
 /// Competing consumption of an agent's deliveries, decided by the leader of the agent's group.

@@ -69,6 +69,8 @@ pub enum Effect {
         cursor: u64,
         intent_id: IntentId,
     },
+    /// Somebody works on an intent of another group that is delivered here.
+    PickedUp { intent_id: IntentId },
     /// A replay of a delivery to this agent is planned.
     Replay { agent_key: String },
     /// Whether or where the deliveries of this agent are pushed may have changed (meta group).

@@ -2,6 +2,7 @@
 
 use crate::intents;
 use crate::keys;
+use crate::references;
 use crate::rows;
 use crate::tables::{TableError, Tables};
 use baton_protocol::IntentId;
@@ -44,7 +45,7 @@ pub fn delivery_rows(
     payload_bytes_max: usize,
 ) -> Result<Vec<Option<DeliveryRows>>, TableError> {
     let read = |id: &IntentId| -> Result<Option<DeliveryRows>, TableError> {
-        let Some(row) = intents::row(tables, *id)? else {
+        let Some(row) = references::row(tables, *id)? else {
             return Ok(None);
         };
         let payload = match payload_bytes_max {

@@ -27,6 +27,7 @@
 //! | 26 | replays | slot of agent, len u16, agent key, due u64, intent id, replay u32 | empty |
 //! | 28 | human tasks | slot, intent id | `Gate`, the latest of the intent |
 //! | 29 | open human tasks | slot, len u16, workspace id, intent id | empty |
+//! | 2e | references | wide, intent id of another group | `IntentRow` without events |
 //! | 80 | cluster | | `ClusterRecord` |
 //! | 81 | nodes | node id u64 | `NodeRecord` |
 //! | 82 | organizations | org id | `Organization` |
@@ -80,6 +81,7 @@ const THREAD: u8 = 0x1d;
 const SCENARIO: u8 = 0x1e;
 const GATE: u8 = 0x28;
 const OPEN_TASK: u8 = 0x29;
+const REFERENCE: u8 = 0x2e;
 
 /// Half-open range of keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -147,6 +149,11 @@ pub(crate) fn events_after(id: IntentId, since: u32) -> Range {
         from: event(id, since.saturating_add(1)),
         to: all.to,
     }
+}
+
+/// A delivery is named by its intent alone, so the slot of the agent is not in the key.
+pub(crate) fn reference(id: IntentId) -> Vec<u8> {
+    row(REFERENCE, GROUP_WIDE, &[id.as_bytes()])
 }
 
 pub(crate) fn agent(agent: &AgentRef) -> Vec<u8> {

@@ -1,6 +1,7 @@
 //! The life of an intent: birth, transitions, the end, and removal after retention.
 
 use crate::gates::{self, NewGate};
+use crate::handover;
 use crate::intents;
 use crate::keys;
 use crate::mailbox;
@@ -284,6 +285,7 @@ pub(crate) fn finish(
         Entry::new(kind, status, actor).details(details.clone()),
     )?;
     mailbox::remove(tx, intent)?;
+    handover::ended(tx, intent)?;
     if intent.deadline_at_ms != 0 {
         timers::remove(
             tx,
@@ -386,6 +388,7 @@ pub(crate) fn erase(tx: &mut Transaction<'_, '_>, id: IntentId) -> Result<(), St
     if let Some(agent) = &intent.to_agent {
         tx.tables.delete(keys::recipient(agent, id));
     }
+    handover::forget_receipt(tx, id, &intent);
     if intent.scenario_parent {
         tx.tables.delete(keys::scenario(id));
     }

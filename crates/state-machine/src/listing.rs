@@ -97,12 +97,15 @@ impl Collect<'_> {
     fn matches(&self, intent: &Intent) -> bool {
         let q = self.q;
         let text = |wanted: &str, found: &str| wanted.is_empty() || wanted == found;
-        let ours = q.to_agent.is_some()
-            || intent.workspace_id == q.workspace_id
-            || intent
-                .to_agent
-                .as_ref()
-                .is_some_and(|a| a.workspace_id == q.workspace_id);
+        // An agent's index also holds what was handed to it.
+        let named = |a: &AgentRef| intent.to_agent.as_ref().is_some_and(|to| to.key == a.key);
+        let ours = q.to_agent.as_ref().is_some_and(named)
+            || (q.to_agent.is_none()
+                && (intent.workspace_id == q.workspace_id
+                    || intent
+                        .to_agent
+                        .as_ref()
+                        .is_some_and(|a| a.workspace_id == q.workspace_id)));
         ours && (q.statuses.is_empty() || q.statuses.contains(&intent.status))
             && text(&q.intent_type, &intent.intent_type)
             && text(&q.correlation_id, &intent.correlation_id)

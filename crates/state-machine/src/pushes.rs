@@ -1,11 +1,11 @@
 //! Deliveries by HTTP push: what the attempts came to, per intent and agent, and replays that are to come.
 
 use crate::apply::Effect;
-use crate::intents;
 use crate::keys;
 use crate::listing::{CHUNK_ROWS, SCAN_ROWS_MAX, require_workspace};
 use crate::mailbox::require_agent;
 use crate::query::{page, require_reader};
+use crate::references;
 use crate::rows;
 use crate::tables::{TableError, Tables};
 use crate::transaction::{Stop, Transaction, not_found};
@@ -143,12 +143,13 @@ pub(crate) fn view(tables: &dyn Tables, mut row: Delivery) -> Result<Option<Deli
         .as_ref()
         .and_then(|key| IntentId::from_slice(&key.intent_id));
     let Some(id) = id else { return Ok(None) };
-    let Some(intent) = intents::intent(tables, id)? else {
+    let Some(intent) = references::header(tables, id)? else {
         return Ok(None);
     };
     let own = row.key.as_ref().is_some_and(|key| key.replay == 0);
+    let over = intent.status().is_terminal() || references::is_closed(&intent);
     let ours = intent.holder().map(|a| &a.key) == row.agent.as_ref().map(|a| &a.key);
-    if own && row.state() == DeliveryState::Pending && (intent.status().is_terminal() || !ours) {
+    if own && row.state() == DeliveryState::Pending && (over || !ours) {
         row.set_state(DeliveryState::Failed);
         row.next_attempt_at_ms = 0;
     }

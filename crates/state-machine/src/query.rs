@@ -13,6 +13,7 @@ use crate::lifecycle::birth_events;
 use crate::listing;
 use crate::mailbox::{AGENT_KEY_BYTES_MAX, enqueued_at_ms};
 use crate::pushes;
+use crate::references;
 use crate::rows;
 use crate::tables::{TableError, Tables, state_hash};
 use crate::threads;
@@ -179,7 +180,7 @@ fn list_mailbox(tables: &dyn Tables, actor: Option<&Actor>, q: &ListMailbox) -> 
     let limit = page(q.limit, limits::MAILBOX_PAGE_MAX, limits::MAILBOX_PAGE_MAX);
     let mut items = Vec::new();
     for (cursor, id) in open_deliveries(tables, agent, q.since, limit)? {
-        let Some((row, intent)) = intents::both(tables, id)? else {
+        let Some((row, intent)) = references::both(tables, id)? else {
             continue;
         };
         let payload = if q.payload_bytes_max > 0 && intent.payload_bytes <= u64::from(q.payload_bytes_max) {
@@ -207,7 +208,7 @@ fn list_recipient_intents(tables: &dyn Tables, actor: Option<&Actor>, q: &ListRe
     }))
 }
 
-/// Intents sent to an agent, newest first.
+/// Intents sent or handed to an agent, newest first.
 pub(crate) fn received(
     tables: &dyn Tables,
     agent: &AgentRef,
@@ -216,7 +217,7 @@ pub(crate) fn received(
     let mut intents = Vec::new();
     for (key, _) in rows::list(tables, &keys::recipients(agent), limit)? {
         if let Some(id) = keys::recipient_intent(&key)
-            && let Some(intent) = intents::intent(tables, id)?
+            && let Some(intent) = references::header(tables, id)?
         {
             intents.push(intent);
         }

@@ -1,7 +1,9 @@
 //! Reminders of something that waits, and its escalation (surface 2.5): at start + after + n × interval. A reminder that
 //! became due while nobody led fires once, late, and the next one follows it.
 
+use crate::handover;
 use crate::lifecycle::{self, Entry, SCHEDULER};
+use crate::mailbox;
 use crate::timers;
 use crate::transaction::{Stop, Transaction};
 use baton_protocol::proto::internal::{
@@ -122,7 +124,20 @@ pub(crate) fn escalate(
         escalated_to: progress.escalated_to.clone(),
         ..EventDetails::default()
     };
-    note(tx, intent, EventType::Escalated, details)
+    note(tx, intent, EventType::Escalated, details)?;
+    take_over(tx, intent)
+}
+
+/// What an agent left undone goes to the agent that was called in. A question to people stays where it is.
+fn take_over(tx: &mut Transaction<'_, '_>, intent: &mut Intent) -> Result<(), Stop> {
+    let Some(next) = intent.escalate_agent.clone() else {
+        return Ok(());
+    };
+    let same = intent.holder().is_some_and(|holder| holder.key == next.key);
+    if !same && mailbox::is_deliverable(intent) {
+        handover::transfer(tx, intent, &next, SCHEDULER, "escalated")?;
+    }
+    Ok(())
 }
 
 /// An event that changes nothing about the status.

@@ -1,10 +1,10 @@
 //! Inbox threads of one owner: those that were written to, and views of the intents it received.
 
 use crate::commands::deliver::event_id;
-use crate::intents;
 use crate::keys;
 use crate::mailbox;
 use crate::query::{page, received, require_agent};
+use crate::references;
 use crate::rows;
 use crate::tables::{TableError, Tables};
 use crate::timers;
@@ -109,7 +109,7 @@ pub(crate) fn shown(
 ) -> Result<Option<Thread>, TableError> {
     let stored: Option<Thread> = rows::read(tables, &keys::thread(owner, id.as_bytes()))?;
     let received = match tables.get(&keys::recipient(owner, id))? {
-        Some(_) => intents::intent(tables, id)?,
+        Some(_) => references::header(tables, id)?,
         None => None,
     };
     let view = received.map(|intent| view(owner, &intent)).transpose()?;

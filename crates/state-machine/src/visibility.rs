@@ -117,6 +117,36 @@ pub(crate) fn is_handler(actor: Option<&Actor>, intent: &Intent) -> bool {
     })
 }
 
+/// A result is the handler's to give: with its own key, by a granted delegate, or with a key of the workspace. Who sent the
+/// intent waits for it. After a transfer, a workspace key that speaks for somebody else speaks for a handler of before.
+pub(crate) fn require_result_giver(actor: Option<&Actor>, intent: &Intent) -> Result<(), Stop> {
+    let Some(actor) = actor else { return Ok(()) };
+    let handler = intent.holder();
+    let address = handler.map_or("nobody", |agent| agent.address.as_str());
+    if matches!(actor.kind(), KeyKind::Operator | KeyKind::Workspace) {
+        let former = actor.acting_for.as_ref().is_some_and(|owner| {
+            handler.is_none_or(|h| h.key != owner.key) && !is_sender(&owner.address, intent)
+        });
+        return match former && intent.handler_generation > 0 {
+            true => Err(reject(
+                ErrorCode::Conflict,
+                format!("the intent was handed to {address}; drop this result"),
+            )),
+            false => Ok(()),
+        };
+    }
+    let gives = is_self(actor, handler)
+        || is_escalated_to(actor, intent)
+        || is_granted(&actor.address, intent, Operation::Resume);
+    match gives {
+        true => Ok(()),
+        false => Err(reject(
+            ErrorCode::PolicyDenied,
+            format!("a result is for {address} to give; resolve the intent to end it"),
+        )),
+    }
+}
+
 /// Loads an intent for a call that changes it: `NotFound` outside its workspaces, `PolicyDenied` unless permitted.
 pub(crate) fn load(
     tables: &dyn Tables,

@@ -101,6 +101,11 @@ impl GroupDispatch {
                     board.ledger.withdraw(agent_key, *cursor);
                     board.forget_idle(agent_key);
                 }
+                Effect::PickedUp { intent_id } => {
+                    if board.ledger.picked_up(*intent_id, None, now) {
+                        metrics::attempt("picked_up");
+                    }
+                }
                 Effect::Send { .. }
                 | Effect::Timer { .. }
                 | Effect::Replay { .. }

@@ -9,6 +9,7 @@ pub(crate) use lease::{Lease, Renewals};
 use crate::links::Links;
 use crate::ports::Network;
 use crate::settings::DeliverySettings;
+use baton_protocol::proto::internal::AgentRef;
 use baton_protocol::{ErrorCode, FeedItem, GroupMap, IntentId, Listen, ServiceError, Slot};
 use link::Request;
 use std::sync::Arc;
@@ -77,9 +78,9 @@ impl AgentHub {
         }
     }
 
-    /// Tells the leader that `credential` has fetched this intent. Best effort, never waits.
-    pub fn picked_up(&self, intent_id: IntentId, credential: &str) {
-        let group = self.map.group_of(intent_id.slot());
+    /// Tells the leader of the group of `holder` that `credential` has fetched this intent. Best effort, never waits.
+    pub fn picked_up(&self, intent_id: IntentId, holder: &AgentRef, credential: &str) {
+        let group = self.map.group_of(Slot::of_key(&holder.key));
         let _ = self.links.to(group, link::run).try_send(Request::PickedUp {
             intent_id,
             credential: credential.to_owned(),

@@ -2,12 +2,12 @@
 
 use super::breaker::Breaker;
 use super::directory::Endpoint;
-use super::post::{Job, intent_id};
+use super::post::Job;
 use super::settings::{PAGE_ITEMS, PASSED_OVER_MAX, PAYLOAD_BYTES_MAX, PushSettings, REPLAY_PAGE_ITEMS};
 use crate::dispatch::GroupDispatch;
 use crate::ports::LedGroup;
 use baton_protocol::proto::internal::{
-    Delivery, GetIntent, Intent, IntentView, ListReplays, Payload, Query, query, query_reply,
+    Delivery, Intent, ListReplays, Payload, Query, query, query_reply,
 };
 use baton_protocol::{DeliveryId, ErrorCode, IntentId, ServiceError};
 use baton_state_machine::DeliveryRows;
@@ -209,25 +209,18 @@ fn header(rows: &DeliveryRows) -> Result<Intent, ServiceError> {
     Intent::decode(rows.intent.clone()).map_err(|_| unreadable())
 }
 
-fn replay(led: &dyn LedGroup, id: DeliveryId, row: &Delivery) -> Result<Option<Job>, ServiceError> {
-    let get = query::Body::GetIntent(GetIntent {
-        intent_id: id.intent_id.to_bytes(),
-        with_payload: true,
-    });
-    let Some(query_reply::Outcome::Intent(IntentView {
-        intent: Some(intent),
-        payload,
-        ..
-    })) = ask(led, get)?
-    else {
+fn replay(led: &dyn LedGroup, id: DeliveryId, delivery: &Delivery) -> Result<Option<Job>, ServiceError> {
+    let Some(rows) = row(led, id.intent_id, PAYLOAD_BYTES_MAX)? else {
         return Ok(None);
     };
-    Ok(intent_id(&intent).map(|_| Job {
+    let intent = header(&rows)?;
+    let payload = rows.payload.map(Payload::decode).transpose();
+    Ok(Some(Job {
         id,
         cursor: intent.mailbox_cursor,
-        attempt: row.attempts.saturating_add(1),
+        attempt: delivery.attempts.saturating_add(1),
         intent,
-        payload: payload.filter(|p| p.encoded_len() <= PAYLOAD_BYTES_MAX),
+        payload: payload.map_err(|_| unreadable())?,
     }))
 }
 

@@ -121,6 +121,7 @@ impl PushGroup {
                         Effect::Deliver { agent_key, .. } => self.note(agent_key, AgentRun::has_more),
                         Effect::Replay { agent_key } => self.note(agent_key, AgentRun::has_replays),
                         Effect::Withdraw { .. }
+                        | Effect::PickedUp { .. }
                         | Effect::Send { .. }
                         | Effect::Timer { .. }
                         | Effect::Endpoint { .. }

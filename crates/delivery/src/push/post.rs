@@ -11,7 +11,7 @@ use baton_protocol::proto::internal::{
     AcknowledgeAttempt, DisableCallback, FailAttempt, Intent, Payload, PushReport, RecordReplay, command,
     reply,
 };
-use baton_protocol::{DeliveryId, FeedItem, IntentId, Route, trace};
+use baton_protocol::{DeliveryId, FeedItem, Route, trace};
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{HeaderMap, StatusCode};
 use std::sync::Arc;
@@ -247,8 +247,3 @@ pub(crate) const OUTCOMES: [&str; 11] = [
     "timeout",
     "broken",
 ];
-
-/// The id of a header, for a job.
-pub(super) fn intent_id(intent: &Intent) -> Option<IntentId> {
-    IntentId::from_slice(&intent.intent_id)
-}

@@ -5,12 +5,12 @@ use super::frames::DownFrames;
 use super::session::Session;
 use crate::dispatch::GroupDispatch;
 use crate::metrics;
-use crate::ports::{AppliedFeed, AppliedNotice, LedGroup};
+use crate::ports::{AppliedFeed, AppliedNotice, LedGroup, Network};
 use crate::settings::{
     DeliverySettings, WORK_PAYLOAD_BYTES_MAX, WORK_PROPOSALS_IN_FLIGHT_MAX, WORK_PROPOSALS_WAITING_MAX,
 };
-use baton_protocol::proto::internal::{AttemptGrant, WorkUp, reply};
-use baton_protocol::{IntentId, ServiceError};
+use baton_protocol::proto::internal::{AttemptGrant, Reply, WorkUp, command, reply};
+use baton_protocol::{ErrorCode, IntentId, Route, ServiceError};
 use baton_state_machine::{Applied, Effect};
 use bytes::Bytes;
 use futures::FutureExt;
@@ -61,7 +61,11 @@ pub(crate) struct WorkGroup {
 impl WorkGroup {
     /// The door, and the task behind it, which ends with the door's `stop`. Must be called inside the runtime on
     /// which deliveries shall run, before anything is read from the tables.
-    pub(crate) fn start(dispatch: &Arc<GroupDispatch>, settings: DeliverySettings) -> Arc<Self> {
+    pub(crate) fn start(
+        dispatch: &Arc<GroupDispatch>,
+        network: Arc<dyn Network>,
+        settings: DeliverySettings,
+    ) -> Arc<Self> {
         let led = Arc::clone(dispatch.led());
         let (events, waiting) = mpsc::channel(EVENTS_MAX);
         let group = Arc::new(Self {
@@ -77,6 +81,7 @@ impl WorkGroup {
             engine: Engine::new(Arc::clone(&led), Arc::clone(dispatch), settings, Instant::now()),
             feed: led.applied(),
             led,
+            network,
             settings,
             events: waiting,
             room: Arc::clone(&group.room),
@@ -134,6 +139,7 @@ type Answer = (IntentId, super::engine::Cause, Result<(), ServiceError>);
 
 struct Task {
     led: Arc<dyn LedGroup>,
+    network: Arc<dyn Network>,
     engine: Engine,
     settings: DeliverySettings,
     feed: Box<dyn AppliedFeed>,
@@ -209,7 +215,8 @@ impl Task {
                     cursor,
                     intent_id,
                 } => self.engine.withdraw(agent_key, *cursor, *intent_id),
-                Effect::Send { .. }
+                Effect::PickedUp { .. }
+                | Effect::Send { .. }
                 | Effect::Timer { .. }
                 | Effect::Replay { .. }
                 | Effect::Endpoint { .. }
@@ -285,8 +292,8 @@ impl Task {
         while self.in_flight.len() < WORK_PROPOSALS_IN_FLIGHT_MAX
             && let Some(next) = self.waiting.pop_front()
         {
-            let led = Arc::clone(&self.led);
-            self.in_flight.push(propose(led, next).boxed());
+            let (led, network) = (Arc::clone(&self.led), Arc::clone(&self.network));
+            self.in_flight.push(propose(led, network, next).boxed());
         }
     }
 
@@ -375,15 +382,43 @@ fn push_out(stream: &mut Stream) {
     }
 }
 
-async fn propose(led: Arc<dyn LedGroup>, proposal: Proposal) -> Answer {
+async fn propose(led: Arc<dyn LedGroup>, network: Arc<dyn Network>, proposal: Proposal) -> Answer {
     let Proposal {
         intent_id,
         cause,
         body,
     } = proposal;
-    let result = led.propose(body).await.and_then(|reply| match reply.outcome {
+    let ends = matches!(body, command::Body::FinishAttempt(_));
+    let answer = if ends && !led.owns(intent_id.slot()) {
+        end_elsewhere(led.as_ref(), network.as_ref(), intent_id, body).await
+    } else {
+        led.propose(body).await
+    };
+    let result = answer.and_then(|reply| match reply.outcome {
         Some(reply::Outcome::Rejected(rejection)) => Err(rejection.into()),
         _ => Ok(()),
     });
     (intent_id, cause, result)
+}
+
+/// A result goes to where the intent lives. The fence was compared by the leader that handed the item out; the handler
+/// generation in the command keeps out what was transferred meanwhile.
+async fn end_elsewhere(
+    led: &dyn LedGroup,
+    network: &dyn Network,
+    id: IntentId,
+    body: command::Body,
+) -> Result<Reply, ServiceError> {
+    if !led.is_leader() {
+        let message = "this node no longer leads the group";
+        return Err(ServiceError::new(ErrorCode::NotLeader, message));
+    }
+    let answer = network.propose(Route::Slot(id.slot()), body).await;
+    answer.map_err(|mut error| {
+        // Of the other group: this leadership goes on.
+        if error.code == ErrorCode::NotLeader {
+            error.code = ErrorCode::Unavailable;
+        }
+        error
+    })
 }

@@ -202,6 +202,10 @@ impl LedGroup for Leader {
         self.term
     }
 
+    fn owns(&self, _slot: Slot) -> bool {
+        true
+    }
+
     fn is_leader(&self) -> bool {
         *self.leads.borrow()
     }

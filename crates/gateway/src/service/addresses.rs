@@ -74,15 +74,41 @@ impl Service {
         if !self.config.strict_addresses || is_agent_core(agent) {
             return Ok(());
         }
+        if self.is_registered(agent).await? {
+            return Ok(());
+        }
+        Err(ServiceError::new(
+            ErrorCode::AgentNotFound,
+            format!("agent {} is not registered", agent.address),
+        ))
+    }
+
+    /// The agent that an escalation calls in: an `agent://` address, or the name of an agent that is registered.
+    /// Anything else stands for people.
+    pub(super) async fn escalation_agent(
+        &self,
+        caller: &Caller,
+        text: &str,
+    ) -> Result<Option<AgentRef>, ServiceError> {
+        match Address::parse(text) {
+            Err(_) | Ok(Address::AgentCore) => return Ok(None),
+            Ok(_) => {}
+        }
+        let agent = self.resolve_address(caller, text).await?;
+        if text.starts_with("agent://") || self.is_registered(&agent).await? {
+            Ok(Some(agent))
+        } else {
+            Ok(None)
+        }
+    }
+
+    async fn is_registered(&self, agent: &AgentRef) -> Result<bool, ServiceError> {
         let query = query::Body::FindAgent(FindAgent {
             address: agent.address.clone(),
         });
         match self.read_nearby(Route::Meta, None, query).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.code.http() == 404 => Err(ServiceError::new(
-                ErrorCode::AgentNotFound,
-                format!("agent {} is not registered", agent.address),
-            )),
+            Ok(_) => Ok(true),
+            Err(error) if error.code.http() == 404 => Ok(false),
             Err(error) => Err(error),
         }
     }

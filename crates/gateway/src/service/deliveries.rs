@@ -4,7 +4,7 @@ use baton_protocol::proto::internal::{
     AgentRef, DeliveryPage, DeliveryState, DeliveryView, GetDelivery, KeyKind, ListDeliveries,
     ReplayDelivery, command, query, query_reply, reply,
 };
-use baton_protocol::{DeliveryId, Route, ServiceError};
+use baton_protocol::{DeliveryId, ErrorCode, Route, ServiceError};
 use futures::stream::{self, StreamExt as _};
 use std::cmp::Reverse;
 
@@ -109,15 +109,48 @@ impl Service {
         caller: &Caller,
         id: DeliveryId,
     ) -> Result<DeliveryView, ServiceError> {
+        let home = Route::Slot(id.intent_id.slot());
+        match self.delivery_in(caller, home, id).await? {
+            Some(view) => Ok(view),
+            None => Ok(self.delivery_elsewhere(caller, id).await?.1),
+        }
+    }
+
+    async fn delivery_in(
+        &self,
+        caller: &Caller,
+        route: Route,
+        id: DeliveryId,
+    ) -> Result<Option<DeliveryView>, ServiceError> {
         let query = query::Body::GetDelivery(GetDelivery {
             delivery: Some(id.to_key()),
         });
         let actor = Some(caller.actor(None, None));
-        let found = self.read(Route::Slot(id.intent_id.slot()), actor, query).await?;
-        let query_reply::Outcome::Delivery(view) = found else {
-            return Err(unexpected("something else than a delivery"));
-        };
-        Ok(view)
+        match self.read(route, actor, query).await {
+            Ok(query_reply::Outcome::Delivery(view)) => Ok(Some(view)),
+            Ok(_) => Err(unexpected("something else than a delivery")),
+            Err(error) if error.code == ErrorCode::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A delivery that the group of its intent does not know: that to an agent which the intent was handed to.
+    async fn delivery_elsewhere(
+        &self,
+        caller: &Caller,
+        id: DeliveryId,
+    ) -> Result<(Route, DeliveryView), ServiceError> {
+        let found = self
+            .ask_every_group(|route| async move {
+                let found = self.delivery_in(caller, route, id).await?;
+                Ok(found.map(|view| (route, view)))
+            })
+            .await?;
+        found
+            .into_iter()
+            .flatten()
+            .next()
+            .ok_or_else(|| ServiceError::new(ErrorCode::NotFound, "delivery not found"))
     }
 
     /// Posts a delivery once more, under an id of its own. Returns when that is planned.
@@ -132,7 +165,17 @@ impl Service {
             delivery: Some(id.to_key()),
             idempotency: idempotency.map(|r| claim(caller, r)),
         });
-        let route = Route::Slot(id.intent_id.slot());
+        let home = Route::Slot(id.intent_id.slot());
+        match self.replay_in(home, body.clone()).await {
+            Err(failure) if failure.error.code == ErrorCode::NotFound => {
+                let (route, _) = self.delivery_elsewhere(caller, id).await?;
+                self.replay_in(route, body).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn replay_in(&self, route: Route, body: command::Body) -> Result<DeliveryView, Failure> {
         let reply = self.ports.proposer.propose(route, body).await?;
         match reply.outcome {
             Some(reply::Outcome::Delivery(view)) => Ok(view),

@@ -110,8 +110,12 @@ impl Service {
             KeyKind::Workspace | KeyKind::Operator => true,
             KeyKind::Agent | KeyKind::Unspecified => handler.is_some_and(|h| h.key == caller.account.address),
         };
-        if may_handle && !intent.status().is_terminal() && !intent.scenario_parent {
-            self.ports.agents.picked_up(id, &caller.key.key_id);
+        if let Some(handler) = handler
+            && may_handle
+            && !intent.status().is_terminal()
+            && !intent.scenario_parent
+        {
+            self.ports.agents.picked_up(id, handler, &caller.key.key_id);
         }
     }
 

@@ -122,6 +122,8 @@ impl Service {
         self.check_payload(caller, &submit.intent_type, &submit.payload)
             .await?;
         let reply_to = self.acting_for(caller, submit.reply_to.as_deref()).await?;
+        let escalate_to = submit.reminders.as_ref().map_or("", |r| &r.escalate_to);
+        let escalate_agent = self.escalation_agent(caller, escalate_to).await?;
         let own = caller.account.address.clone();
         let from_agent = match caller.kind() {
             KeyKind::Agent | KeyKind::Unspecified => own,
@@ -148,6 +150,7 @@ impl Service {
             idempotency: None::<IdempotencyClaim>,
             reserved_at_ms: 0,
             human_task: submit.human_task,
+            escalate_agent,
         })
     }
 }

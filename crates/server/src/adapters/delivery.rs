@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use baton_consensus::{AppliedEntry, ConsensusHandle, FrameStream, Leadership, StreamHandler};
 use baton_delivery::{AppliedFeed, AppliedNotice, DeliveryRows, Dispatcher, LedGroup, Network};
 use baton_protocol::proto::internal::{AgentRef, OutboxMessage, Query, QueryReply, Reply, command};
-use baton_protocol::{ErrorCode, GroupId, IntentId, Route, ServiceError};
+use baton_protocol::{ErrorCode, GroupId, IntentId, Route, ServiceError, Slot};
 use bytes::Bytes;
 use std::sync::Arc;
 use tokio::sync::broadcast::error::RecvError;
@@ -45,6 +45,10 @@ impl LedGroup for Led {
 
     fn term(&self) -> u64 {
         self.term
+    }
+
+    fn owns(&self, slot: Slot) -> bool {
+        self.handle.group_map().group_of(slot) == self.group
     }
 
     fn is_leader(&self) -> bool {

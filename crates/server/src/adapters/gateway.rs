@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use baton_consensus::ConsensusHandle;
 use baton_delivery::{AgentHub, WorkHub, Worker};
 use baton_gateway::ports;
-use baton_protocol::proto::internal::{Query, QueryReply, Reply, command};
+use baton_protocol::proto::internal::{AgentRef, Query, QueryReply, Reply, command};
 use baton_protocol::{
     ErrorCode, FeedItem, IntentId, Listen, META_GROUP, Route, ServiceError, WorkBatch, WorkInput, WorkOpen,
 };
@@ -105,8 +105,8 @@ impl ports::AgentFeed for HubFeed {
         self.hub.subscribe(listen).await
     }
 
-    fn picked_up(&self, intent_id: IntentId, credential: &str) {
-        self.hub.picked_up(intent_id, credential);
+    fn picked_up(&self, intent_id: IntentId, holder: &AgentRef, credential: &str) {
+        self.hub.picked_up(intent_id, holder, credential);
     }
 }
 

@@ -1,9 +1,9 @@
 //! `AcknowledgeAttempt`: the endpoint of an agent took a pushed delivery.
 
 use crate::commands::fail_attempt::{fenced, stale};
-use crate::intents;
 use crate::lifecycle::{self, Entry};
 use crate::pushes;
+use crate::references;
 use crate::transaction::{Outcome, Stop, Transaction, done};
 use baton_protocol::proto::internal::{
     AcknowledgeAttempt, Delivery, DeliveryState, EventType, Intent, PushReport, Status,
@@ -13,7 +13,7 @@ use baton_protocol::{DeliveryId, IntentId};
 pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &AcknowledgeAttempt) -> Outcome {
     let report = command.push.as_ref().ok_or_else(stale)?;
     let id = IntentId::from_slice(&command.intent_id).ok_or_else(stale)?;
-    let ended = intents::intent(&*tx.tables, id)?.filter(|intent| intent.status().is_terminal());
+    let ended = references::header(&*tx.tables, id)?.filter(|intent| intent.status().is_terminal());
     if let Some(intent) = ended {
         return note_late(tx, id, intent, report);
     }
@@ -27,7 +27,7 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &AcknowledgeAttempt) 
     }
     pushes::note_attempt(tx, &mut intent, report, DeliveryState::Delivered, 0)?;
     intent.push.get_or_insert_default().taken_cursor = command.cursor;
-    if matches!(
+    if !intent.reference && matches!(
         intent.status(),
         Status::Created | Status::Submitted | Status::Delivered
     ) {
@@ -35,7 +35,7 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &AcknowledgeAttempt) 
         let entry = Entry::new(EventType::Acknowledged, Status::Acknowledged, actor);
         lifecycle::append(tx, &mut intent, entry)?;
     }
-    lifecycle::save(tx, &intent)?;
+    references::save(tx, &intent)?;
     Ok(done())
 }
 
@@ -54,7 +54,7 @@ fn note_late(
     let open = |row: &Delivery| row.state() == DeliveryState::Pending;
     if known.as_ref().is_none_or(open) {
         pushes::note_attempt(tx, &mut intent, report, DeliveryState::Delivered, 0)?;
-        lifecycle::save(tx, &intent)?;
+        references::save(tx, &intent)?;
     }
     Ok(done())
 }

@@ -1,12 +1,14 @@
 //! `DeliverMessage`: a message from another group's outbox (or our own) arrives, in order and once.
 
 use crate::commands::write_thread;
+use crate::handover;
 use crate::intents;
 use crate::json::Object;
 use crate::keys;
 use crate::lifecycle;
 use crate::mailbox::require_agent;
 use crate::outbox;
+use crate::references;
 use crate::rows;
 use crate::scenario;
 use crate::threads;
@@ -58,6 +60,8 @@ fn receive(tx: &mut Transaction<'_, '_>, body: Option<&Body>) -> Result<(), Stop
         Some(Body::Completion(message)) => complete(tx, message),
         Some(Body::Cancel(message)) => cancel(tx, message),
         Some(Body::ThreadUpdate(message)) => write_thread::receive(tx, message),
+        Some(Body::ReferenceUpdate(message)) => references::receive(tx, message),
+        Some(Body::ReferenceReport(message)) => handover::reported(tx, message),
         None => Ok(()),
     }
 }

@@ -1,9 +1,10 @@
 //! `FailAttempt`: a delivery was written to a listener and nobody picked it up in time, or its push failed.
 
-use crate::intents;
+use crate::handover;
 use crate::lifecycle::{self, DELIVERY_FAILED, Entry, SCHEDULER};
 use crate::mailbox;
 use crate::pushes::{self, RETRY_DELAY_MS_MAX};
+use crate::references;
 use crate::rows;
 use crate::timers;
 use crate::transaction::{Outcome, Stop, Transaction, done, reject};
@@ -20,10 +21,26 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &FailAttempt) -> Outc
     intent.failed_attempts = intent.failed_attempts.saturating_add(1);
     if intent.failed_attempts < intent.max_delivery_attempts {
         mailbox::requeue(tx, &mut intent)?;
-        lifecycle::save(tx, &intent)?;
-        return Ok(done());
+        return keep(tx, &intent);
     }
-    give_up(tx, &mut intent)?;
+    used_up(tx, intent)
+}
+
+/// There are attempts left.
+fn keep(tx: &mut Transaction<'_, '_>, intent: &Intent) -> Outcome {
+    references::save(tx, intent)?;
+    if intent.reference {
+        handover::report(tx, intent, None)?;
+    }
+    Ok(done())
+}
+
+fn used_up(tx: &mut Transaction<'_, '_>, mut intent: Intent) -> Outcome {
+    if intent.reference {
+        references::give_up(tx, intent)?;
+    } else {
+        give_up(tx, &mut intent, DELIVERY_FAILED)?;
+    }
     Ok(done())
 }
 
@@ -37,8 +54,7 @@ fn not_taken(tx: &mut Transaction<'_, '_>, mut intent: Intent, report: &PushRepo
     intent.failed_attempts = intent.failed_attempts.saturating_add(1);
     if intent.failed_attempts >= intent.max_delivery_attempts {
         pushes::note_attempt(tx, &mut intent, report, DeliveryState::DeadLettered, 0)?;
-        give_up(tx, &mut intent)?;
-        return Ok(done());
+        return used_up(tx, intent);
     }
     let due_ms = tx.now_ms.saturating_add(report.delay_ms.min(RETRY_DELAY_MS_MAX));
     pushes::note_attempt(tx, &mut intent, report, DeliveryState::Pending, due_ms)?;
@@ -46,12 +62,11 @@ fn not_taken(tx: &mut Transaction<'_, '_>, mut intent: Intent, report: &PushRepo
     (push.waiting_cursor, push.retry_at_ms) = (cursor, due_ms);
     let id = rows::id_of(&intent)?;
     timers::add(tx, due_ms, id.slot(), TimerKind::PushRetry, id.as_bytes(), cursor);
-    lifecycle::save(tx, &intent)?;
-    Ok(done())
+    keep(tx, &intent)
 }
 
-/// Attempts are used up.
-fn give_up(tx: &mut Transaction<'_, '_>, intent: &mut Intent) -> Result<(), Stop> {
+/// Ends an intent that cannot be delivered.
+pub(crate) fn give_up(tx: &mut Transaction<'_, '_>, intent: &mut Intent, reason: &str) -> Result<(), Stop> {
     let attempts = EventDetails {
         delivery_attempt: intent.failed_attempts,
         max_delivery_attempts: intent.max_delivery_attempts,
@@ -62,7 +77,7 @@ fn give_up(tx: &mut Transaction<'_, '_>, intent: &mut Intent) -> Result<(), Stop
         .details(attempts.clone());
     lifecycle::append(tx, intent, entry)?;
     let details = EventDetails {
-        reason: DELIVERY_FAILED.into(),
+        reason: reason.to_owned(),
         ..attempts
     };
     lifecycle::finish(tx, intent, Status::Failed, SCHEDULER, details)?;
@@ -72,7 +87,7 @@ fn give_up(tx: &mut Transaction<'_, '_>, intent: &mut Intent) -> Result<(), Stop
 /// The open delivery at exactly this cursor; anything else has been overtaken.
 pub(crate) fn fenced(tx: &Transaction<'_, '_>, intent_id: &[u8], cursor: u64) -> Result<Intent, Stop> {
     let id = IntentId::from_slice(intent_id).ok_or_else(stale)?;
-    intents::intent(&*tx.tables, id)?
+    references::header(&*tx.tables, id)?
         .filter(|intent| cursor != 0 && intent.mailbox_cursor == cursor)
         .ok_or_else(stale)
 }

@@ -1,6 +1,7 @@
 //! `FinishAttempt`: the worker that holds a delivery ends its intent.
 
 use crate::commands::fail_attempt::stale;
+use crate::handover;
 use crate::lifecycle;
 use crate::transaction::{Outcome, Transaction, done, invalid};
 use crate::visibility::{self, Operation};
@@ -9,11 +10,22 @@ use baton_protocol::proto::internal::{EventDetails, FinishAttempt, Status};
 pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: FinishAttempt) -> Outcome {
     let actor = command.actor.as_ref();
     let (_, mut intent) = visibility::load(&*tx.tables, actor, &command.intent_id, Operation::Resume)?;
-    if intent.status().is_terminal() && command.fence.is_some() && intent.finished_by == command.fence {
+    // The group that delivers it names the handler generation, this one a cursor: fences of two groups may look alike.
+    let delivering = match handover::away(tx, &intent) {
+        Some(_) => intent.handler_generation,
+        None => 0,
+    };
+    let ours = command.handler_generation == delivering;
+    if intent.status().is_terminal()
+        && ours
+        && command.fence.is_some()
+        && intent.finished_by == command.fence
+    {
         return Ok(done());
     }
     lifecycle::require_open(&intent)?;
-    if command.cursor == 0 || intent.mailbox_cursor != command.cursor {
+    let open = delivering != 0 || (command.cursor != 0 && intent.mailbox_cursor == command.cursor);
+    if !ours || !open {
         return Err(stale());
     }
     let (status, fence) = (command.status(), command.fence);
@@ -56,7 +68,7 @@ mod tests {
             fence: Some(AttemptFence { term: 3, counter: 7 }),
             status: Status::Completed.into(),
             body: Some(json("{\"ok\":true}")),
-            reason: String::new(),
+            ..FinishAttempt::default()
         };
         (replica, command)
     }

@@ -7,6 +7,7 @@ use crate::keys;
 use crate::lifecycle::{self, SCHEDULER};
 use crate::mailbox;
 use crate::pushes;
+use crate::references;
 use crate::reminders;
 use crate::rows;
 use crate::scenario;
@@ -53,6 +54,7 @@ fn fire(tx: &mut Transaction<'_, '_>, slot: Slot, timer: &Timer) -> Result<(), S
         TimerKind::IntentRetention => with_intent(tx, timer, lifecycle::erase),
         TimerKind::GateDeadline => with_intent(tx, timer, |tx, id| gates::expire(tx, id, timer)),
         TimerKind::GateReminder => with_intent(tx, timer, |tx, id| gates::remind(tx, id, timer)),
+        TimerKind::ReferenceRetention => with_intent(tx, timer, |tx, id| references::expire(tx, id, timer)),
         TimerKind::IntentReminder => with_intent(tx, timer, |tx, id| reminders::remind_intent(tx, id, timer)),
         TimerKind::Unspecified => Ok(()),
     }
@@ -89,13 +91,13 @@ fn time_out(tx: &mut Transaction<'_, '_>, id: IntentId, deadline_at_ms: u64) -> 
 
 /// A fresh cursor for the delivery that has waited under `cursor`.
 fn push_again(tx: &mut Transaction<'_, '_>, id: IntentId, cursor: u64) -> Result<(), Stop> {
-    let waited = intents::intent(&*tx.tables, id)?
+    let waited = references::header(&*tx.tables, id)?
         .filter(|i| i.mailbox_cursor == cursor && pushes::waiting(i).is_some_and(|(at, _)| at == cursor));
     let Some(mut intent) = waited else {
         return Ok(());
     };
     mailbox::requeue(tx, &mut intent)?;
-    lifecycle::save(tx, &intent)
+    references::save(tx, &intent)
 }
 
 /// Subject: 16 bytes of thread id, then the owner's key. Guard: [`threads::touched_ms`] of the thread.

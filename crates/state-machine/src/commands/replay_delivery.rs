@@ -1,9 +1,9 @@
 //! `ReplayDelivery`: a delivery is to be posted once more, for information.
 
 use crate::idempotency;
-use crate::intents;
 use crate::keys;
 use crate::pushes;
+use crate::references;
 use crate::rows;
 use crate::transaction::{Outcome, Stop, Transaction, not_found, reject, reply};
 use baton_protocol::proto::internal::{
@@ -44,7 +44,7 @@ fn replay(tx: &mut Transaction<'_, '_>, id: DeliveryId, view: DeliveryView) -> R
     }
     root.replays += 1;
     rows::write(tx.tables, keys::delivery(own), &root);
-    let intent = intents::intent(&*tx.tables, id.intent_id)?.ok_or_else(missing)?;
+    let intent = references::header(&*tx.tables, id.intent_id)?.ok_or_else(missing)?;
     let new = own.replayed(root.replays);
     let row = Delivery {
         agent: replayed.agent.clone(),

@@ -2,19 +2,18 @@
 
 use crate::controls;
 use crate::gates;
+use crate::handover;
 use crate::idempotency;
 use crate::intents;
-use crate::lifecycle::{self, Entry};
-use crate::mailbox;
+use crate::lifecycle;
 use crate::rows;
 use crate::scenario;
-use crate::transaction::{Appended, Outcome, Stop, Transaction, invalid, reject};
+use crate::transaction::{Outcome, Stop, Transaction, invalid, reject};
 use crate::visibility::{self, Operation};
-use baton_protocol::address::{is_agent_core, slot_of};
 use baton_protocol::proto::internal::resume_intent::Kind;
 use baton_protocol::proto::internal::step_state::Phase;
 use baton_protocol::proto::internal::{
-    AgentRef, EventDetails, EventType, Intent, KeyKind, ResumeIntent, Status, StepFinished, WaitingReason,
+    EventDetails, Intent, KeyKind, ResumeIntent, Status, StepFinished,
 };
 use baton_protocol::{ErrorCode, IntentId};
 use bytes::Bytes;
@@ -30,7 +29,10 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &ResumeIntent) -> Out
         match command.kind() {
             Kind::Unspecified => Err(invalid("resume kind is missing")),
             Kind::Result => result(tx, intent, command),
-            Kind::ControlOrResult if visibility::is_handler(actor, &intent) => result(tx, intent, command),
+            // Naming the next handler is no result, whoever does it.
+            Kind::ControlOrResult if command.next_handler.is_none() && visibility::is_handler(actor, &intent) => {
+                result(tx, intent, command)
+            }
             Kind::ControlOrResult => control(tx, intent, command, true),
             Kind::Control => control(tx, intent, command, command.approve),
         }
@@ -59,6 +61,7 @@ fn result(tx: &mut Transaction<'_, '_>, mut intent: Intent, command: &ResumeInte
     if intent.scenario_parent {
         return step_result(tx, intent, command);
     }
+    visibility::require_result_giver(command.actor.as_ref(), &intent)?;
     let finished = hand_in(tx, &mut intent, command)?;
     Ok(lifecycle::transitioned(
         intent,
@@ -156,8 +159,12 @@ fn control(
     intent.policy_generation = intent.policy_generation.saturating_add(1);
     let actor = visibility::label(command.actor.as_ref());
     let event = match command.next_handler.as_ref() {
-        Some(next) => Some(transfer(tx, &mut intent, next, actor, &command.reason)?),
-        None => lifecycle::start_work(tx, &mut intent, actor, &command.reason)?,
+        Some(next) => Some(handover::transfer(tx, &mut intent, next, actor, &command.reason)?),
+        None => {
+            let event = lifecycle::start_work(tx, &mut intent, actor, &command.reason)?;
+            handover::started(tx, &intent)?;
+            event
+        }
     };
     intent.updated_at_ms = tx.now_ms;
     lifecycle::save(tx, &intent)?;
@@ -165,53 +172,15 @@ fn control(
     Ok(lifecycle::transitioned(intent, event, true, None))
 }
 
-/// Hands the intent to another agent. The caller saves the header.
-fn transfer(
-    tx: &mut Transaction<'_, '_>,
-    intent: &mut Intent,
-    next: &AgentRef,
-    actor: &str,
-    reason: &str,
-) -> Result<Appended, Stop> {
-    let next = mailbox::require_agent(Some(next), "next_handler")?;
-    if intent.scenario_parent {
-        return Err(invalid(
-            "a scenario cannot be transferred; transfer its step intent",
-        ));
-    }
-    if !is_agent_core(next) && tx.group_of(slot_of(next)) != tx.ctx.group {
-        return Err(reject(
-            ErrorCode::NotImplemented,
-            "next_handler lives in another group, which is not supported yet; submit a new intent to it",
-        ));
-    }
-    mailbox::remove(tx, intent)?;
-    intent.handler = Some(next.clone());
-    intent.pending_with = None;
-    let entry = Entry::new(EventType::Transfer, Status::Waiting, actor)
-        .waiting(WaitingReason::Agent)
-        .details(EventDetails {
-            next_handler: next.address.clone(),
-            reason: reason.to_owned(),
-            ..EventDetails::default()
-        });
-    let event = lifecycle::append(tx, intent, entry)?;
-    if mailbox::is_deliverable(intent) {
-        mailbox::enqueue(tx, intent)?;
-    }
-    Ok(event)
-}
-
 #[cfg(test)]
 mod tests {
     use crate::Effect;
     use crate::testing::{Replica, actor, agent, intent_id, json, refusal, submit, transition};
     use baton_protocol::ErrorCode;
-    use baton_protocol::address::slot_of;
     use baton_protocol::proto::internal::command::Body;
     use baton_protocol::proto::internal::resume_intent::Kind;
     use baton_protocol::proto::internal::{
-        AgentRef, EventType, KeyKind, Member, ResumeIntent, Status, UpdatePolicy, WaitingReason,
+        EventType, KeyKind, Member, ResumeIntent, Status, UpdatePolicy, WaitingReason,
     };
     use bytes::Bytes;
 
@@ -295,6 +264,7 @@ mod tests {
                 Effect::Deliver { agent_key, .. } => Some(("deliver", agent_key.clone())),
                 Effect::Send { .. }
                 | Effect::Timer { .. }
+                | Effect::PickedUp { .. }
                 | Effect::Replay { .. }
                 | Effect::Endpoint { .. }
                 | Effect::Meta { .. } => None,
@@ -314,27 +284,6 @@ mod tests {
             transition(next).unwrap().intent.unwrap().status(),
             Status::Completed
         );
-    }
-
-    #[test]
-    fn a_handler_of_another_group_is_refused_clearly() {
-        let to = agent("worker");
-        let map = Replica::new(1, 16).ctx.map;
-        let home = |a: &AgentRef| map.group_of(slot_of(a));
-        let mut replica = Replica::new(home(&to).0, 16);
-        replica.run(Body::Submit(submit("worker", 1)));
-        let far = (0..99)
-            .map(|n| agent(&format!("far{n}")))
-            .find(|a| home(a) != home(&to))
-            .unwrap();
-        let mut command = resume(Kind::Control, KeyKind::Agent, "worker");
-        command.next_handler = Some(far);
-        let before = replica.hash();
-        assert_eq!(
-            refusal(&replica.run(Body::Resume(command))),
-            Some(ErrorCode::NotImplemented)
-        );
-        assert_eq!(replica.hash(), before);
     }
 
     #[test]

@@ -94,6 +94,7 @@ pub(crate) fn new_intent(command: SubmitIntent) -> Intent {
             given => given.min(limits::DELIVERY_ATTEMPTS_MAX),
         },
         reminders: command.reminders,
+        escalate_agent: command.escalate_agent,
         trace_parent: command.trace_parent,
         submitted_by,
         ..Intent::default()

@@ -276,6 +276,7 @@ impl World {
             status: draw.below(11) as i32,
             body: draw.one_in(2).then(|| json("{\"ok\":1}")),
             reason: String::new(),
+            handler_generation: u64::from(draw.one_in(8)),
         };
         (group, Body::FinishAttempt(command))
     }

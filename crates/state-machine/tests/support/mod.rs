@@ -12,7 +12,7 @@ mod draw_people;
 mod draw_pushes;
 mod draw_scenarios;
 
-use baton_protocol::address::{AGENT_CORE, canonical};
+use baton_protocol::address::{AGENT_CORE, canonical, slot_of};
 use baton_protocol::proto::internal::command::Body;
 use baton_protocol::proto::internal::{
     AcknowledgeOutbox, AgentRef, ApiKey, Batch, BootstrapCluster, ClusterRecord, Command, DeliverMessage,
@@ -248,7 +248,7 @@ impl World {
                     intent.push.is_none_or(|p| p.waiting_cursor == 0),
                     "nothing waits at the end"
                 );
-            } else if deliverable(&intent) {
+            } else if deliverable(&intent) && is_near(replica, &intent) {
                 let holder = intent.holder().unwrap();
                 open.insert((holder.key.clone(), intent.mailbox_cursor, *id));
             }
@@ -257,6 +257,10 @@ impl World {
         for name in AGENTS.iter().chain(&[AGENT_CORE]) {
             for (cursor, intent) in mailbox(replica, &agent(name)) {
                 let id = IntentId::from_slice(&intent.intent_id).unwrap();
+                assert_eq!(intent.mailbox_cursor, cursor);
+                if intent.reference {
+                    continue;
+                }
                 delivered.insert((agent(name).key, cursor, id));
             }
         }
@@ -293,6 +297,12 @@ fn listed_tasks(replica: &Replica) -> BTreeSet<IntentId> {
 fn deliverable(intent: &Intent) -> bool {
     let core = canonical("acme", "prod", AGENT_CORE);
     !intent.scenario_parent && !intent.gate_open && intent.holder().is_some_and(|h| h.address != core)
+}
+
+/// Whether the holder of an intent is in the group of this replica. Nobody has transferred a parent.
+fn is_near(replica: &Replica, intent: &Intent) -> bool {
+    let slot = slot_of(intent.holder().unwrap());
+    intent.handler_generation == 0 || replica.ctx.map.group_of(slot) == replica.ctx.group
 }
 
 pub(crate) fn bare(body: Body) -> Command {

@@ -79,6 +79,10 @@ impl Engine {
 
     fn finish(&mut self, key: WorkerKey, id: IntentId, report: AttemptReport, now: Instant) {
         self.renew(key, id, now);
+        let handler_generation = match self.generation_elsewhere(id) {
+            Ok(generation) => generation,
+            Err(error) => return self.out.receipt((key.session, report.nonce), Err(error)),
+        };
         let (Some(held), Some(worker)) = (self.held.get_mut(&id), self.workers.get(&key)) else {
             return;
         };
@@ -100,6 +104,7 @@ impl Engine {
             status: status.into(),
             body: report.body,
             reason: report.reason,
+            handler_generation,
         });
         let cause = Cause::Finish {
             session: key.session,
@@ -111,6 +116,17 @@ impl Engine {
             cause,
             body,
         });
+    }
+
+    /// What fences the end of an intent that lives in another group; 0 for one of this group.
+    fn generation_elsewhere(&self, id: IntentId) -> Result<u64, ServiceError> {
+        if self.led.owns(id.slot()) {
+            return Ok(0);
+        }
+        let reference = self.header(id)?.ok_or_else(|| {
+            ServiceError::new(ErrorCode::StaleAttempt, "the item went to another handler; drop it")
+        })?;
+        Ok(reference.handler_generation)
     }
 
     /// A report about an item that the worker does not hold (any more).

@@ -259,7 +259,7 @@ impl AgentFeed for FakeNode {
         Ok(receiver)
     }
 
-    fn picked_up(&self, intent_id: IntentId, credential: &str) {
+    fn picked_up(&self, intent_id: IntentId, _holder: &AgentRef, credential: &str) {
         self.0
             .picked_up
             .lock()

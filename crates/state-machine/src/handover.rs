@@ -1,0 +1,175 @@
+//! Handing an intent to another agent, as the group of the intent does it.
+//!
+//! The delivery to an agent of this group is a row of its mailbox here. For an agent of another group it is a reference
+//! there ([`crate::references`]), opened and closed by messages that name the handler generation.
+
+use crate::commands::fail_attempt;
+use crate::intents;
+use crate::keys;
+use crate::lifecycle::{self, Entry};
+use crate::mailbox;
+use crate::outbox;
+use crate::references;
+use crate::rows;
+use crate::transaction::{Appended, Stop, Transaction, invalid};
+use baton_protocol::address::slot_of;
+use baton_protocol::proto::internal::reference_update::Kind;
+use baton_protocol::proto::internal::{
+    AgentRef, EventDetails, EventType, Intent, Payload, ReferenceReport, ReferenceUpdate, Status,
+    WaitingReason, outbox_message,
+};
+use baton_protocol::{GroupId, IntentId};
+use bytes::Bytes;
+
+/// The group that delivers an intent of this one, when it is another.
+pub(crate) fn away(tx: &Transaction<'_, '_>, intent: &Intent) -> Option<GroupId> {
+    let transferred = intent.handler_generation > 0 && !intent.reference;
+    let holder = intent
+        .holder()
+        .filter(|_| transferred && mailbox::is_deliverable(intent))?;
+    Some(tx.group_of(slot_of(holder))).filter(|group| *group != tx.ctx.group)
+}
+
+/// Hands the intent to `next`, who has all attempts before it. The caller saves the header.
+pub(crate) fn transfer(
+    tx: &mut Transaction<'_, '_>,
+    intent: &mut Intent,
+    next: &AgentRef,
+    actor: &str,
+    reason: &str,
+) -> Result<Appended, Stop> {
+    let next = mailbox::require_agent(Some(next), "next_handler")?;
+    if intent.scenario_parent {
+        return Err(invalid(
+            "a scenario cannot be transferred; transfer its step intent",
+        ));
+    }
+    let id = rows::id_of(intent)?;
+    let left = away(tx, intent).map(|group| (group, carried(intent)));
+    mailbox::remove(tx, intent)?;
+    forget_receipt(tx, id, intent);
+    intent.handler = Some(next.clone());
+    intent.handler_generation = intent.handler_generation.saturating_add(1);
+    intent.failed_attempts = 0;
+    intent.pending_with = None;
+    let entry = Entry::new(EventType::Transfer, Status::Waiting, actor)
+        .waiting(WaitingReason::Agent)
+        .details(EventDetails {
+            next_handler: next.address.clone(),
+            reason: reason.to_owned(),
+            ..EventDetails::default()
+        });
+    let event = lifecycle::append(tx, intent, entry)?;
+    let now_at = away(tx, intent);
+    // Within one group, the new reference takes the place of the old one.
+    if let Some((group, header)) = left.filter(|(group, _)| Some(*group) != now_at) {
+        send(tx, group, Kind::Moved, header, None)?;
+    }
+    match now_at {
+        Some(group) => {
+            let row = intents::row(&*tx.tables, id)?.unwrap_or_default();
+            let payload = intents::payload(&*tx.tables, id, &row)?;
+            send(tx, group, Kind::Open, carried(intent), payload)?;
+        }
+        None if mailbox::is_deliverable(intent) => {
+            mailbox::enqueue(tx, intent)?;
+            tx.tables.put(keys::recipient(next, id), Vec::new());
+        }
+        None => {}
+    }
+    Ok(event)
+}
+
+/// Takes the intent out of the inbox of a handler of this group that it was handed to. It stays in that of the agent it was
+/// sent to.
+pub(crate) fn forget_receipt(tx: &mut Transaction<'_, '_>, id: IntentId, intent: &Intent) {
+    let sent_to = intent.to_agent.as_ref().map(|agent| &agent.key);
+    if let Some(handler) = &intent.handler
+        && intent.handler_generation > 0
+        && Some(&handler.key) != sent_to
+        && references::is_near(tx, handler)
+    {
+        tx.tables.delete(keys::recipient(handler, id));
+    }
+}
+
+/// Tells the group of the handler that somebody works on the intent.
+pub(crate) fn started(tx: &mut Transaction<'_, '_>, intent: &Intent) -> Result<(), Stop> {
+    match away(tx, intent) {
+        Some(group) => send(tx, group, Kind::Started, carried(intent), None),
+        None => Ok(()),
+    }
+}
+
+/// Tells the group of the handler that the intent is over.
+pub(crate) fn ended(tx: &mut Transaction<'_, '_>, intent: &Intent) -> Result<(), Stop> {
+    match away(tx, intent) {
+        Some(group) => send(tx, group, Kind::Ended, carried(intent), None),
+        None => Ok(()),
+    }
+}
+
+/// What a delivery shows of an intent.
+fn carried(intent: &Intent) -> Intent {
+    Intent {
+        controls: Bytes::new(),
+        grants: Bytes::new(),
+        envelope: Bytes::new(),
+        push: None,
+        mailbox_cursor: 0,
+        ..intent.clone()
+    }
+}
+
+fn send(
+    tx: &mut Transaction<'_, '_>,
+    group: GroupId,
+    kind: Kind,
+    header: Intent,
+    payload: Option<Payload>,
+) -> Result<(), Stop> {
+    let update = ReferenceUpdate {
+        kind: kind.into(),
+        intent: Some(header),
+        payload,
+    };
+    outbox::send(tx, group, outbox_message::Body::ReferenceUpdate(update))?;
+    Ok(())
+}
+
+/// Tells the group of the intent how the attempts at a reference stand; with a reason when there are no more.
+pub(crate) fn report(
+    tx: &mut Transaction<'_, '_>,
+    reference: &Intent,
+    given_up: Option<&str>,
+) -> Result<(), Stop> {
+    let id = rows::id_of(reference)?;
+    let report = ReferenceReport {
+        intent_id: reference.intent_id.clone(),
+        handler_generation: reference.handler_generation,
+        failed_attempts: reference.failed_attempts,
+        given_up: given_up.is_some(),
+        reason: given_up.unwrap_or_default().to_owned(),
+    };
+    let body = outbox_message::Body::ReferenceReport(report);
+    outbox::send(tx, tx.group_of(id.slot()), body)?;
+    Ok(())
+}
+
+/// Takes in a [`report`]. One about a handler who has it no more is old news.
+pub(crate) fn reported(tx: &mut Transaction<'_, '_>, report: &ReferenceReport) -> Result<(), Stop> {
+    let Some(id) = IntentId::from_slice(&report.intent_id) else {
+        return Ok(());
+    };
+    let current = intents::intent(&*tx.tables, id)?.filter(|intent| {
+        !intent.status().is_terminal() && intent.handler_generation == report.handler_generation
+    });
+    let Some(mut intent) = current.filter(|intent| away(tx, intent).is_some()) else {
+        return Ok(());
+    };
+    intent.failed_attempts = intent.failed_attempts.max(report.failed_attempts);
+    if report.given_up {
+        return fail_attempt::give_up(tx, &mut intent, &report.reason);
+    }
+    lifecycle::save(tx, &intent)
+}
