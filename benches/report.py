@@ -34,8 +34,17 @@ class Cell:
 
     def memory_mib(self):
         """Mean of the nodes, none when they ran elsewhere."""
-        nodes = self.figures["resident_bytes_per_node"]
+        nodes = self.figures.get("resident_bytes_per_node")
         return sum(nodes) / len(nodes) / MIB if nodes else None
+
+    def disk_gib(self):
+        """Mean of the nodes, none when they ran elsewhere."""
+        disk = self.figures.get("disk_bytes")
+        return disk / self.nodes / MIB / 1024 if disk else None
+
+    def milliseconds(self, what):
+        """Of a restart."""
+        return self.figures.get(f"{what}_ms")
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,7 @@ class Sweep:
 
 
 def throughput(cell):
-    return cell.figures["per_second"]
+    return cell.figures.get("per_second")
 
 
 def seen(cell):
@@ -59,7 +68,7 @@ def seen(cell):
 
 
 def latency(quantile):
-    return lambda cell: cell.figures["latency_ms"][quantile]
+    return lambda cell: cell.figures.get("latency_ms", {}).get(quantile)
 
 
 def stored(cell):
@@ -70,13 +79,16 @@ def stored(cell):
 
 RATE = ("throughput", "Operations", "per second", throughput)
 MEMORY = ("memory", "Resident memory of a node", "MiB", Cell.memory_mib)
+DISK = ("disk", "Disk of a node, allocated blocks", "GiB", Cell.disk_gib)
+READY = ("restart", "A node is ready again after kill -9", "ms", lambda cell: cell.milliseconds("ready"))
+SNAPSHOT = ("snapshot", "Snapshot of one group, mean", "ms", lambda cell: cell.milliseconds("snapshot"))
 P50 = ("p50", "Latency, median", "ms", latency("p50"))
 P99 = ("p99", "Latency, 99th percentile", "ms", latency("p99"))
 
 SWEEPS = (
-    Sweep("load", "operations at a time", lambda c: c.figures["workers"], ("submit", "cycle", "get"), (RATE, P50, P99)),
+    Sweep("load", "operations at a time", lambda c: c.figures["workers"], ("submit", "cycle", "push", "get"), (RATE, P50, P99)),
     Sweep("rate", "operations begun per second", lambda c: c.figures["rate"], ("submit", "cycle", "get"), (RATE, P50, P99)),
-    Sweep("stored", "intents stored", stored, ("waiting", "submit", "cycle", "get"), (RATE, MEMORY)),
+    Sweep("stored", "intents stored", stored, ("waiting", "cycle", "get", "restart"), (RATE, P99, MEMORY, DISK, READY, SNAPSHOT)),
     Sweep("agents", "agents", lambda c: c.settings["agents"], ("cycle",), (RATE, MEMORY)),
     Sweep(
         "observers",
@@ -96,7 +108,8 @@ def read(directory):
         document = json.loads(path.read_text())
         if document["profile"] != "release":
             raise SystemExit(f"{path} was measured with a {document['profile']} build: measure again with --release")
-        cells += [Cell(cell, document["settings"], document["nodes"]) for cell in document["cells"]]
+        restarts = [dict(restart, mode="restart", protocol="one node", operations=1) for restart in document.get("restarts", [])]
+        cells += [Cell(cell, document["settings"], document["nodes"]) for cell in document["cells"] + restarts]
     return cells
 
 

@@ -31,9 +31,9 @@ bench() {
 
 for sweep in "${sweeps[@]}"; do
     case $sweep in
-    load) bench load load submit cycle get --concurrency 1,4,16,64,256 ;;
+    load) bench load load submit cycle push get --concurrency 1,4,16,64,256 ;;
     rate) bench rate rate submit cycle get --rate 100,300,1000,3000,10000 ;;
-    stored) bench stored stored waiting cycle get --fill "$stored" --concurrency 64 ;;
+    stored) bench stored stored waiting cycle get --fill "$stored" --concurrency 64 --restart ;;
     agents)
         for agents in 1 4 16 64 256 1024 10000; do
             bench agents "$agents" cycle --agents "$agents" --concurrency 64

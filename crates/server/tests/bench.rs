@@ -64,7 +64,7 @@ fn assert_counted(cell: &Value) {
 
 fn every_mode(cluster: &Cluster, protocol: &str, histogram: &Path) {
     let line = format!(
-        "submit cycle get fan-out --protocol {protocol} --concurrency 3 --fill 20 --warm-up 1 --histogram {}",
+        "submit cycle push get fan-out --protocol {protocol} --concurrency 3 --fill 20 --warm-up 1 --histogram {}",
         histogram.display()
     );
     let report = bench(cluster, &line);
@@ -73,12 +73,12 @@ fn every_mode(cluster: &Cluster, protocol: &str, histogram: &Path) {
         .iter()
         .map(|cell| cell["mode"].as_str().unwrap())
         .collect();
-    assert_eq!(modes, ["waiting", "cycle", "fan-out", "get", "submit"]);
+    assert_eq!(modes, ["waiting", "cycle", "push", "fan-out", "get", "submit"]);
     for cell in cells(&report) {
         assert_counted(cell);
         assert_eq!(cell["protocol"], protocol);
     }
-    let (waiting, cycle, submit) = (&cells(&report)[0], &cells(&report)[1], &cells(&report)[4]);
+    let (waiting, cycle, submit) = (&cells(&report)[0], &cells(&report)[1], &cells(&report)[5]);
     assert_eq!(
         (&waiting["operations"], &waiting["stored"]),
         (&20.into(), &0.into())
@@ -127,6 +127,32 @@ async fn every_mode_counts_what_it_says() {
         cluster.stop().await;
     };
     tokio::time::timeout(TEST_TIME_MAX, test).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_is_timed_with_what_was_stored() {
+    let line = "bench waiting --nodes 1 --shard-groups 4 --fill 20,40 --restart --idle 0 --output json";
+    let run = tokio::process::Command::new(env!("CARGO_BIN_EXE_baton"))
+        .args(line.split(' '))
+        .env_clear()
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(TEST_TIME_MAX, run).await.unwrap().unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let restarts = report["restarts"].as_array().unwrap();
+    let stored: Vec<_> = restarts.iter().map(|restart| &restart["stored"]).collect();
+    assert_eq!(stored, [20, 40], "{report}");
+    assert!(
+        restarts
+            .iter()
+            .all(|restart| restart["ready_ms"].as_u64().unwrap() > 0),
+        "{report}"
+    );
 }
 
 /// Operations that begin in a second of the open loop below, and its length.

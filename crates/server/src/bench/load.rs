@@ -13,6 +13,8 @@ pub(super) const INTENT_TYPE: &str = "bench.load.v1";
 pub(super) enum Role {
     /// Somebody listens and completes.
     Agent,
+    /// Posted to an endpoint, which completes.
+    Pushed,
     /// Nobody listens: the intent stays open.
     Sink,
     /// Observers look on; the submitter ends the intent.
@@ -92,6 +94,7 @@ impl Load {
     pub(super) fn recipient(&self, role: Role, n: u64) -> String {
         let role = match role {
             Role::Agent => "agent",
+            Role::Pushed => "pushed",
             Role::Sink => "sink",
             Role::Watched => "watched",
         };

@@ -5,6 +5,7 @@
 
 mod cell;
 mod driver;
+mod endpoint;
 mod failover;
 mod fan_out;
 mod histogram_log;
@@ -13,6 +14,7 @@ mod mode;
 mod progress;
 mod record;
 mod report;
+mod restart;
 mod rounds;
 mod schedule;
 mod tables;
@@ -26,12 +28,14 @@ use crate::exit::Failure;
 use crate::output::Output;
 use cell::{End, Plan, Reporting};
 use driver::{Driver, Refused};
+use endpoint::Endpoint;
 use fan_out::FanOut;
 use histogram_log::HistogramLog;
 use load::Load;
 use progress::Progress;
 use report::{Cell, FailoverReport, Idle, Report};
 use rounds::{Round, Stored};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use target::Target;
@@ -76,8 +80,12 @@ pub struct BenchOptions {
     pub payload_bytes: usize,
     pub idempotency: Idempotency,
     pub observe: Observe,
+    /// Where the endpoint of the push agents listens; port 0 = any. Nodes post to it.
+    pub push_listen: SocketAddr,
     /// Steps of the waiting mode: intents stored in all.
     pub fill: Vec<u64>,
+    /// Kill and start a node after the cells of each step.
+    pub restart: bool,
     /// Leader kills.
     pub failover: u32,
     /// Where to write the latencies of every second.
@@ -149,6 +157,11 @@ impl Bench<'_> {
                     self.fill(stored, protocol, &load, &driver, target).await;
                 }
                 self.cells(protocol, &load, &driver, target).await?;
+                if self.options.restart {
+                    self.reporting.progress.line("restart of a node");
+                    let restart = restart::once(load.stored(), target).await?;
+                    self.report.restarts.push(restart);
+                }
             }
         }
         if self.options.failover > 0 {
@@ -212,7 +225,7 @@ impl Bench<'_> {
         target: &Target,
     ) -> anyhow::Result<()> {
         // Submits last: what they store slows down whatever comes after.
-        for mode in [Mode::Cycle, Mode::FanOut, Mode::Get, Mode::Submit] {
+        for mode in [Mode::Cycle, Mode::Push, Mode::FanOut, Mode::Get, Mode::Submit] {
             if !self.options.modes.contains(&mode) {
                 continue;
             }
@@ -221,29 +234,44 @@ impl Bench<'_> {
             } else {
                 None
             };
-            let agents = (mode == Mode::Cycle).then(|| Agents::start(load, driver));
+            let agents = self.agents(mode, load, driver, target).await?;
             for plan in self.plans(mode, protocol) {
                 let round = match (mode, &stored) {
                     (Mode::Get, Some(stored)) => Round::Get(stored.clone()),
                     (Mode::Cycle, _) => Round::Cycle,
+                    (Mode::Push, _) => Round::Push,
                     (Mode::FanOut, _) => {
                         let observers = plan.observers.unwrap_or(1);
                         Round::FanOut(FanOut::start(load, driver, self.options.observe, observers))
                     }
                     _ => Round::Submit,
                 };
-                let refused = agents
-                    .as_ref()
-                    .map(|agents| agents.refused.clone())
-                    .unwrap_or_default();
-                let before = refused.total();
+                let before = agents.refused();
                 self.cell(&plan, &round, load, driver, target).await;
                 if let Some(cell) = self.report.cells.last_mut() {
-                    cell.refused_completions = refused.total() - before;
+                    cell.refused_completions = agents.refused() - before;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whoever takes part in the cells of `mode`.
+    async fn agents(
+        &self,
+        mode: Mode,
+        load: &Load,
+        driver: &Driver,
+        target: &Target,
+    ) -> anyhow::Result<Agents> {
+        Ok(match mode {
+            Mode::Cycle => Agents::Streams(Streams::start(load, driver)),
+            Mode::Push => {
+                let api = target.api()?;
+                Agents::Posted(Endpoint::start(load, driver, &api, self.options.push_listen).await?)
+            }
+            _ => Agents::None,
+        })
     }
 
     fn plans(&self, mode: Mode, protocol: Protocol) -> Vec<Plan> {
@@ -294,13 +322,31 @@ impl Bench<'_> {
     }
 }
 
+/// Whoever completes the intents of a cell; they stop when dropped.
+enum Agents {
+    None,
+    Streams(Streams),
+    Posted(Endpoint),
+}
+
+impl Agents {
+    /// Completions so far that did not take effect.
+    fn refused(&self) -> u64 {
+        match self {
+            Self::None => 0,
+            Self::Streams(streams) => streams.refused.total(),
+            Self::Posted(endpoint) => endpoint.refused.total(),
+        }
+    }
+}
+
 /// The agents of the cycle cells, one per address, spread over the nodes; they stop when dropped.
-struct Agents {
+struct Streams {
     tasks: Vec<JoinHandle<()>>,
     refused: Refused,
 }
 
-impl Agents {
+impl Streams {
     fn start(load: &Load, driver: &Driver) -> Self {
         let refused = Refused::default();
         let tasks = load
@@ -312,7 +358,7 @@ impl Agents {
     }
 }
 
-impl Drop for Agents {
+impl Drop for Streams {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
     }

@@ -16,6 +16,8 @@ pub enum Mode {
     Get,
     /// One event seen by every one of C observers
     FanOut,
+    /// A cycle whose agent is an HTTP endpoint: submit, signed post to it, its result, and the end seen by the submitter
+    Push,
     /// Many intents that wait for an agent: what they cost in memory and on disk
     Waiting,
 }

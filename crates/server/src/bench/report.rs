@@ -3,6 +3,7 @@
 use super::BenchOptions;
 use super::cell::{Counted, Plan};
 use super::mode::{Idempotency, Mode, Observe, Protocol};
+use super::restart::RestartReport;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ pub(super) struct Report {
     pub(super) settings: Settings,
     pub(super) idle: Option<Idle>,
     pub(super) cells: Vec<Cell>,
+    pub(super) restarts: Vec<RestartReport>,
     pub(super) failover: Option<FailoverReport>,
 }
 
@@ -181,6 +183,7 @@ impl Report {
             },
             idle: None,
             cells: Vec::new(),
+            restarts: Vec::new(),
             failover: None,
         }
     }

@@ -17,6 +17,7 @@ const STORE_IN_FLIGHT: usize = 64;
 pub(super) enum Round {
     Submit,
     Cycle,
+    Push,
     Get(Arc<Stored>),
     FanOut(Arc<FanOut>),
 }
@@ -31,6 +32,7 @@ impl Round {
                 Ok(())
             }
             Self::Cycle => driver.cycle(&load.job(Role::Agent)).await,
+            Self::Push => driver.cycle(&load.job(Role::Pushed)).await,
             Self::Get(stored) => stored.get(driver).await,
             Self::FanOut(fan_out) => fan_out.once(load, driver).await,
         }

@@ -74,6 +74,18 @@ impl Report {
             let memory = format!("{} MiB", mib_a_node(&idle.resident_bytes_per_node));
             rest.add_row(["idle memory of one".to_owned(), memory]);
         }
+        for restart in &self.restarts {
+            rest.add_row([
+                format!("ready after kill -9 with {} stored", restart.stored),
+                format!("{} ms", restart.ready_ms),
+            ]);
+            if let (Some(ms), Some(bytes)) = (restart.snapshot_ms, restart.snapshot_bytes) {
+                rest.add_row([
+                    format!("mean of {} snapshots before", restart.snapshots),
+                    format!("{ms:.0} ms, last one {:.1} MiB", bytes as f64 / MIB),
+                ]);
+            }
+        }
         if let Some(failover) = &self.failover {
             rest.add_row([
                 format!("failover, median of {}", failover.times_ms.len()),
@@ -124,6 +136,7 @@ mod tests {
             settings: settings(),
             idle: None,
             cells: vec![cell],
+            restarts: Vec::new(),
             failover: None,
         };
         let text: String = report.tables().iter().map(ToString::to_string).collect();

@@ -76,10 +76,15 @@ impl Target {
         }
     }
 
+    /// A client for what is prepared before a cell.
+    pub(super) fn api(&self) -> anyhow::Result<Api> {
+        Api::new(&self.urls, &self.key)
+    }
+
     /// A client of the cluster over `protocol`, ready for this many long streams.
     pub(super) fn driver(&self, protocol: Protocol, streams: usize) -> anyhow::Result<Driver> {
         Ok(match protocol {
-            Protocol::Axp => Driver::Axp(Axp::new(Api::new(&self.urls, &self.key)?)),
+            Protocol::Axp => Driver::Axp(Axp::new(self.api()?)),
             Protocol::Grpc => Driver::Grpc(Grpc::new(&self.urls, &self.key, streams)?),
         })
     }
@@ -130,7 +135,7 @@ impl Target {
     pub(super) fn cluster(&mut self) -> anyhow::Result<&mut Cluster> {
         self.cluster
             .as_mut()
-            .ok_or_else(|| anyhow::anyhow!("failover is measured on an own cluster only"))
+            .ok_or_else(|| anyhow::anyhow!("kills are measured on an own cluster only"))
     }
 
     pub(super) async fn stop(&mut self) {

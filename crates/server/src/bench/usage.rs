@@ -91,7 +91,7 @@ async fn syncs(urls: &[String]) -> Option<f64> {
 }
 
 /// Sum of a metric over its labels in Prometheus text.
-fn sum_of(page: &str, name: &str) -> Option<f64> {
+pub(super) fn sum_of(page: &str, name: &str) -> Option<f64> {
     page.lines()
         .filter_map(|line| line.strip_prefix(name))
         .filter(|rest| rest.starts_with([' ', '{']))

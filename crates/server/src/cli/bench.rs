@@ -5,6 +5,7 @@ use crate::bench::{BenchOptions, Idempotency, Mode, Observe, Protocol, Where, ru
 use crate::exit::Failure;
 use crate::output::Output;
 use clap::Args;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -81,6 +82,10 @@ pub(super) struct BenchArgs {
     /// What the observers of a fan-out look at
     #[arg(long, value_enum, default_value = "agent", value_name = "WHAT")]
     observe: Observe,
+    /// Where the endpoint of the push agents listens: an address that the nodes reach and may dial (push.allow_http and
+    /// push.allow_networks; own clusters may dial loopback)
+    #[arg(long, default_value = "127.0.0.1:0", value_name = "IP:PORT")]
+    push_listen: SocketAddr,
     /// Intents stored before the other cells, in steps; all cells run after each step. Adds the waiting mode
     /// [default of the waiting mode: 10000,100000]
     #[arg(
@@ -90,6 +95,9 @@ pub(super) struct BenchArgs {
         value_name = "N,…"
     )]
     fill: Vec<u64>,
+    /// Kill -9 a node after the cells of each step of --fill and report when it is ready again
+    #[arg(long, conflicts_with = "target")]
+    restart: bool,
     /// Kill the leader of a group this many times and report the median failover
     #[arg(long, default_value_t = 0, value_name = "N")]
     failover: u32,
@@ -145,7 +153,9 @@ fn options(args: BenchArgs) -> Result<BenchOptions, Failure> {
         payload_bytes: args.payload_bytes as usize,
         idempotency: args.idempotency,
         observe: args.observe,
+        push_listen: args.push_listen,
         fill,
+        restart: args.restart,
         failover: args.failover,
         histogram: args.histogram,
     })

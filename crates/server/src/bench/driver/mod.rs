@@ -101,7 +101,7 @@ impl Driver {
 pub(super) struct Refused(Arc<AtomicU64>);
 
 impl Refused {
-    fn count(&self, completions: u64) {
+    pub(super) fn count(&self, completions: u64) {
         self.0.fetch_add(completions, Ordering::Relaxed);
     }
 
@@ -119,8 +119,8 @@ fn own_result(wanted: u64, got: u64) -> anyhow::Result<()> {
 
 /// The part of a payload or result that tells whose it is.
 #[derive(Debug, serde::Deserialize)]
-struct Numbered {
-    number: u64,
+pub(super) struct Numbered {
+    pub(super) number: u64,
 }
 
 impl Numbered {
