@@ -74,7 +74,7 @@ impl Default for GatewayConfig {
             cors_origins: Vec::new(),
             requests_per_minute: limits::REQUESTS_PER_MINUTE_DEFAULT,
             connections_max: 16_384,
-            streams_max: 8_192,
+            streams_max: 16_384,
             header_timeout_ms: 30_000,
             body_timeout_ms: 30_000,
             connection_streams_max: 256,

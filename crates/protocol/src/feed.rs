@@ -16,7 +16,8 @@ pub struct Listen {
 #[derive(Debug, Clone)]
 pub struct FeedItem {
     pub cursor: u64,
-    pub intent: Intent,
+    /// Boxed, because a channel sets 32 places aside: that is what an idle listener costs.
+    pub intent: Box<Intent>,
     /// Absent when too large for a frame.
     pub payload: Option<Payload>,
     /// 1 for the first attempt.

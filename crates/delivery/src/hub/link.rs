@@ -237,7 +237,7 @@ impl Connection {
         };
         let item = FeedItem {
             cursor: delivery.cursor,
-            intent,
+            intent: Box::new(intent),
             payload: delivery.payload,
             attempt: delivery.attempt,
         };

@@ -104,7 +104,7 @@ impl Attempt {
         let job = &self.job;
         let item = FeedItem {
             cursor: job.cursor,
-            intent: job.intent.clone(),
+            intent: Box::new(job.intent.clone()),
             payload: job.payload.clone(),
             attempt: job.attempt,
         };

@@ -117,7 +117,7 @@ pub(super) fn receipt(reply: SubmitReply) -> v1::SubmitReceipt {
 }
 
 pub(super) fn delivery(item: FeedItem) -> v1::SubscribeResponse {
-    let mut out = intent(item.intent);
+    let mut out = intent(*item.intent);
     out.payload = item.payload.map(payload);
     v1::SubscribeResponse {
         cursor: item.cursor,

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use baton_protocol::{ErrorCode, ServiceError};
+use futures::StreamExt as _;
+use futures::stream::Map;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -23,7 +25,10 @@ const MESSAGES_QUEUED_MAX: usize = 16;
 const RECHECK: Duration = Duration::from_secs(1);
 
 /// The body of a streaming answer.
-pub(crate) type Messages<T> = ReceiverStream<Result<T, Status>>;
+pub(crate) type Messages<T> = Map<ReceiverStream<Queued<T>>, fn(Queued<T>) -> Result<T, Status>>;
+
+/// A message on its way out. Boxed, because a channel sets 32 places aside: that is what an idle stream costs.
+type Queued<T> = Box<Result<T, Status>>;
 
 /// Why a stream woke up.
 pub(crate) enum Wake<S> {
@@ -42,7 +47,7 @@ pub(crate) struct Outbound<T> {
     pub(crate) app: Arc<App>,
     pub(crate) caller: Arc<Caller>,
     credential: Credential,
-    messages: mpsc::Sender<Result<T, Status>>,
+    messages: mpsc::Sender<Queued<T>>,
     recheck_at: Instant,
     _permit: OwnedSemaphorePermit,
     _open: GaugeGuard,
@@ -69,7 +74,11 @@ impl<T> Outbound<T> {
             _open: GaugeGuard::new(STREAMS_OPEN, kind),
             app,
         };
-        Ok((outbound, Response::new(ReceiverStream::new(receiver))))
+        let unboxed: fn(Queued<T>) -> Result<T, Status> = |queued| *queued;
+        Ok((
+            outbound,
+            Response::new(ReceiverStream::new(receiver).map(unboxed)),
+        ))
     }
 
     /// Waits for `source`, looking after the stream meanwhile. What `source` had begun is dropped unless it answers.
@@ -130,6 +139,9 @@ impl<T> Outbound<T> {
 
     async fn put(&mut self, message: Result<T, Status>) -> bool {
         let patience = Duration::from_millis(self.app.service.config.write_timeout_ms);
-        matches!(timeout(patience, self.messages.send(message)).await, Ok(Ok(())))
+        matches!(
+            timeout(patience, self.messages.send(Box::new(message))).await,
+            Ok(Ok(()))
+        )
     }
 }

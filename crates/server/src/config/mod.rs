@@ -244,7 +244,7 @@ impl Default for Limits {
         Self {
             requests_per_minute: limits::REQUESTS_PER_MINUTE_DEFAULT,
             connections: 16_384,
-            streams: 8_192,
+            streams: 16_384,
             streams_per_connection: 256,
         }
     }

@@ -290,7 +290,7 @@ impl FakeNode {
             .map(|item| FeedItem {
                 cursor: item.cursor,
                 attempt: item.intent.as_ref().map_or(0, |i| i.failed_attempts) + 1,
-                intent: item.intent.unwrap_or_default(),
+                intent: Box::new(item.intent.unwrap_or_default()),
                 payload: item.payload,
             })
             .collect()
