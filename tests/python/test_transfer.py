@@ -311,6 +311,23 @@ def test_an_escalation_hands_it_to_an_agent_of_another_group(cluster: Cluster, a
         reaches(api, intent_id, "COMPLETED")
 
 
+def test_a_step_that_its_agent_leaves_lying_goes_to_an_agent_of_another_group(cluster: Cluster, api: httpx.Client):
+    first, second = apart(api, 2)
+    account, _ = register(api, cluster, second)
+    settings = {"remind_after_seconds": 1, "max_reminders": 1, "escalate_to": second}
+    parent = ok(api.post("/v1/scenarios/apply", json=payment.bundle(first, **settings)))["intent_id"]
+    step = until("the step", lambda: intent(api, parent)["steps"][0]["intent_id"])
+    until("the delivery", lambda: step in offered(api, second), SECONDS)
+    until("the news on the parent", lambda: intent(api, parent)["handler"] == account["address"], SECONDS)
+    assert event_types(events(api, parent))[3:] == ["waiting", "reminder", "escalated", "transfer"]
+    # Through the parent's id, as those do who know no other.
+    ok(api.post(f"/v1/intents/{parent}/resume", params={"owner_agent": second}, json={"paid": True}))
+    reaches(api, parent, "COMPLETED")
+    # It ends with its parent: with the result when they are in one group, else canceled.
+    until("the end of the step", lambda: intent(api, step)["status"] in ("COMPLETED", "CANCELED"), SECONDS)
+    until("an empty mailbox", lambda: not offered(api, second), SECONDS)
+
+
 def at_once(cluster: Cluster, calls: list[tuple[str, dict[str, Any]]]) -> list[tuple[int, str]]:
     """Status of each call, made at the same moment through different nodes."""
     start, seen = threading.Barrier(len(calls)), []

@@ -11,6 +11,7 @@ use crate::mailbox;
 use crate::outbox;
 use crate::references;
 use crate::rows;
+use crate::scenario;
 use crate::transaction::{Appended, Stop, Transaction, invalid};
 use baton_protocol::address::slot_of;
 use baton_protocol::proto::internal::reference_update::Kind;
@@ -52,13 +53,15 @@ pub(crate) fn transfer(
     intent.handler_generation = intent.handler_generation.saturating_add(1);
     intent.failed_attempts = 0;
     intent.pending_with = None;
+    let details = EventDetails {
+        next_handler: next.address.clone(),
+        reason: reason.to_owned(),
+        ..EventDetails::default()
+    };
+    scenario::tell_parent(tx, intent, EventType::Transfer, &details)?;
     let entry = Entry::new(EventType::Transfer, Status::Waiting, actor)
         .waiting(WaitingReason::Agent)
-        .details(EventDetails {
-            next_handler: next.address.clone(),
-            reason: reason.to_owned(),
-            ..EventDetails::default()
-        });
+        .details(details);
     let event = lifecycle::append(tx, intent, entry)?;
     let now_at = away(tx, intent);
     // Within one group, the new reference takes the place of the old one.

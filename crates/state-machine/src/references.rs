@@ -74,8 +74,8 @@ pub(crate) fn receive(tx: &mut Transaction<'_, '_>, update: &ReferenceUpdate) ->
         .intent
         .as_ref()
         .ok_or_else(|| invalid("the header is missing"))?;
-    let id = IntentId::from_slice(&header.intent_id)
-        .ok_or_else(|| invalid("intent id must have 16 bytes"))?;
+    let id =
+        IntentId::from_slice(&header.intent_id).ok_or_else(|| invalid("intent id must have 16 bytes"))?;
     let holder = mailbox::require_agent(header.holder(), "handler")?.clone();
     tx.require_slot(slot_of(&holder))?;
     let known = stored(tx, id)?;
@@ -225,4 +225,53 @@ pub(crate) fn expire(tx: &mut Transaction<'_, '_>, id: IntentId, timer: &Timer) 
 /// Whether the agent is in this group.
 pub(crate) fn is_near(tx: &Transaction<'_, '_>, agent: &AgentRef) -> bool {
     tx.group_of(slot_of(agent)) == tx.ctx.group
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mailbox::BACKLOG_DELIVERIES_MAX;
+    use crate::testing::{Replica, actor, agent, intent_id, settle, submit};
+    use crate::write_batch::WriteBatch;
+    use baton_protocol::proto::internal::command::Body;
+    use baton_protocol::proto::internal::{AgentState, EventType, KeyKind, ResumeIntent, resume_intent};
+
+    #[test]
+    fn a_full_mailbox_elsewhere_ends_the_intent_and_says_why() {
+        let mut groups: Vec<_> = (0..=2).map(|g| Replica::new(g, 2)).collect();
+        let map = groups[0].ctx.map;
+        let home = |name: &str| map.group_of(slot_of(&agent(name))).0 as usize;
+        let far = (0..99).map(|n| format!("far{n}"));
+        let far = far.into_iter().find(|name| home(name) != home("worker")).unwrap();
+        let full = AgentState {
+            last_cursor: 7,
+            open_deliveries: BACKLOG_DELIVERIES_MAX,
+        };
+        let changes = {
+            let mut batch = WriteBatch::new(&groups[home(&far)].tables);
+            rows::write(&mut batch, keys::agent(&agent(&far)), &full);
+            batch.finish().unwrap()
+        };
+        groups[home(&far)].tables.commit(changes);
+        let at = home("worker");
+        let id = intent_id(&agent("worker"), 1);
+        groups[at].run(Body::Submit(submit("worker", 1)));
+        groups[at].run(Body::Resume(ResumeIntent {
+            actor: Some(actor(KeyKind::Workspace, "sender")),
+            intent_id: id.to_bytes(),
+            kind: resume_intent::Kind::Control.into(),
+            approve: true,
+            next_handler: Some(agent(&far)),
+            ..ResumeIntent::default()
+        }));
+        settle(&mut groups);
+        let events = groups[at].events(id);
+        let kinds: Vec<_> = events.iter().skip(3).map(|e| e.r#type()).collect();
+        use EventType::{DeliveryFailed, Failed, Transfer};
+        assert_eq!(kinds, [Transfer, DeliveryFailed, Failed]);
+        assert_eq!(events[5].details.as_ref().unwrap().reason, BACKLOG_FULL);
+        let state: Option<AgentState> =
+            rows::read(&groups[home(&far)].tables, &keys::agent(&agent(&far))).unwrap();
+        assert_eq!(state.unwrap().open_deliveries, BACKLOG_DELIVERIES_MAX);
+    }
 }

@@ -4,6 +4,7 @@
 use crate::handover;
 use crate::lifecycle::{self, Entry, SCHEDULER};
 use crate::mailbox;
+use crate::scenario;
 use crate::timers;
 use crate::transaction::{Stop, Transaction};
 use baton_protocol::proto::internal::{
@@ -140,6 +141,30 @@ fn take_over(tx: &mut Transaction<'_, '_>, intent: &mut Intent) -> Result<(), St
     Ok(())
 }
 
+/// Whether the deadline of a step calls somebody in who was not asked yet, and so gives the same time once more. The
+/// caller saves the header.
+pub(crate) fn escalates_at_deadline(
+    tx: &mut Transaction<'_, '_>,
+    id: IntentId,
+    intent: &mut Intent,
+) -> Result<bool, Stop> {
+    let mut progress = intent.reminded.take().unwrap_or_default();
+    let settings = intent.reminders.clone();
+    let escalates = intent.step.is_some() && may_escalate(settings.as_ref(), &progress);
+    if escalates {
+        disarm(tx, id, TimerKind::IntentReminder, &mut progress);
+        let span_ms = intent.deadline_at_ms.saturating_sub(intent.created_at_ms);
+        let due_ms = tx.now_ms.saturating_add(span_ms);
+        intent.deadline_at_ms = due_ms;
+        timers::add(tx, due_ms, id.slot(), TimerKind::Deadline, id.as_bytes(), due_ms);
+        let watch = of_intent(settings.as_ref(), intent);
+        escalate(tx, intent, &watch, &mut progress)?;
+    }
+    let reminded = progress != ReminderProgress::default();
+    intent.reminded = reminded.then_some(progress);
+    Ok(escalates)
+}
+
 /// An event that changes nothing about the status.
 fn note(
     tx: &mut Transaction<'_, '_>,
@@ -147,6 +172,9 @@ fn note(
     kind: EventType,
     details: EventDetails,
 ) -> Result<(), Stop> {
+    if !intent.gate_open {
+        scenario::tell_parent(tx, intent, kind, &details)?;
+    }
     let entry = Entry::new(kind, intent.status(), SCHEDULER)
         .waiting(intent.waiting_reason())
         .details(details);

@@ -59,7 +59,9 @@ fn outcome(replica: &mut Replica, command: ResumeIntent) -> Result<Status, Error
     let reply = replica.run(Body::Resume(command));
     match refusal(&reply) {
         Some(code) => Err(code),
-        None => Ok(transition(reply).and_then(|t| t.intent).map_or(Status::Unspecified, |i| i.status())),
+        None => Ok(transition(reply)
+            .and_then(|t| t.intent)
+            .map_or(Status::Unspecified, |i| i.status())),
     }
 }
 
@@ -103,8 +105,15 @@ fn who_calls_and_what_the_body_holds_decide() {
         let mut replica = submitted(0);
         let before = replica.hash();
         let found = outcome(&mut replica, resume(kind, by(key, name, owner)));
-        assert_eq!(found, expected, "row {row}: {kind:?} by {key:?} {name} for {owner:?}");
-        assert_eq!(replica.hash() == before, expected.is_err(), "a refusal leaves nothing behind");
+        assert_eq!(
+            found, expected,
+            "row {row}: {kind:?} by {key:?} {name} for {owner:?}"
+        );
+        assert_eq!(
+            replica.hash() == before,
+            expected.is_err(),
+            "a refusal leaves nothing behind"
+        );
     }
 }
 
@@ -139,14 +148,21 @@ fn a_result_after_the_handover_comes_too_late() {
 #[test]
 fn any_resume_after_the_end_comes_too_late() {
     let mut ended = submitted(0);
-    assert_eq!(outcome(&mut ended, resume(Outright, by(Agent, "worker", ""))), DONE);
+    assert_eq!(
+        outcome(&mut ended, resume(Outright, by(Agent, "worker", ""))),
+        DONE
+    );
     let mut overdue = submitted(START_MS + 1_000);
     overdue.now_ms += 1_000;
     overdue.run(Body::Pulse(Pulse {}));
     for replica in [&mut ended, &mut overdue] {
         let before = replica.hash();
         for kind in [Control, ControlOrResult, Outright] {
-            for caller in [by(Agent, "worker", ""), by(Workspace, "sender", "worker"), by(Agent, "asker", "")] {
+            for caller in [
+                by(Agent, "worker", ""),
+                by(Workspace, "sender", "worker"),
+                by(Agent, "asker", ""),
+            ] {
                 let found = outcome(replica, resume(kind, caller.clone()));
                 assert_eq!(found, Err(ErrorCode::IntentTerminal), "{kind:?} by {caller:?}");
             }

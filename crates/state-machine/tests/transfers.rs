@@ -1,10 +1,7 @@
 //! Intents that go from agent to agent across groups, while messages between the groups are late, are sent twice and
 //! arrive in the wrong order.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "tests fail on what they do not expect"
-)]
+#![expect(clippy::unwrap_used, reason = "tests fail on what they do not expect")]
 
 use baton_protocol::address::slot_of;
 use baton_protocol::proto::internal::command::Body;
@@ -53,7 +50,9 @@ impl World {
     fn new() -> Self {
         let agents = agents();
         let mut world = Self {
-            groups: (0..=SHARD_GROUPS).map(|g| Replica::new(g, SHARD_GROUPS)).collect(),
+            groups: (0..=SHARD_GROUPS)
+                .map(|g| Replica::new(g, SHARD_GROUPS))
+                .collect(),
             ids: Vec::new(),
             seen: Vec::new(),
             ended: BTreeMap::new(),
@@ -64,7 +63,11 @@ impl World {
             let to = world.agents[n as usize * 2].clone();
             let id = intent_id(&agent(&to), n);
             let command = SubmitIntent {
-                deadline_at_ms: if n == 1 { world.groups[0].now_ms + 400_000 } else { 0 },
+                deadline_at_ms: if n == 1 {
+                    world.groups[0].now_ms + 400_000
+                } else {
+                    0
+                },
                 ..submit(&to, n)
             };
             world.run(world.home(id), Body::Submit(command));
@@ -111,7 +114,11 @@ impl World {
                     let intent = item.intent.unwrap();
                     assert_eq!(intent.mailbox_cursor, item.cursor);
                     if intent.intent_id == id.to_bytes() {
-                        assert_eq!(item.payload, Some(json("{\"amount\":1}")), "what is delivered is whole");
+                        assert_eq!(
+                            item.payload,
+                            Some(json("{\"amount\":1}")),
+                            "what is delivered is whole"
+                        );
                         found.push((group, agent(name), intent));
                     }
                 }
@@ -154,12 +161,19 @@ impl World {
                 push: Some(pushed(&name, 200, 0)),
             }),
             3 => {
-                let handler_generation = if intent.reference { intent.handler_generation } else { 0 };
+                let handler_generation = if intent.reference {
+                    intent.handler_generation
+                } else {
+                    0
+                };
                 let command = FinishAttempt {
                     actor: Some(actor(KeyKind::Agent, &name)),
                     intent_id,
                     cursor,
-                    fence: Some(AttemptFence { term: 1, counter: cursor }),
+                    fence: Some(AttemptFence {
+                        term: 1,
+                        counter: cursor,
+                    }),
                     status: Status::Completed.into(),
                     body: Some(json("{\"ok\":true}")),
                     handler_generation,
@@ -273,7 +287,10 @@ impl World {
                 assert_eq!(*end, events.last().unwrap());
                 assert_eq!(self.ended.entry(id).or_insert_with(|| (*end).clone()), *end);
             }
-            assert!(self.finishes.get(&id).is_none_or(|all| all.len() <= 1), "one worker ends it");
+            assert!(
+                self.finishes.get(&id).is_none_or(|all| all.len() <= 1),
+                "one worker ends it"
+            );
             let open = self.open(id);
             let mut generations: Vec<u64> = open.iter().map(|(_, _, i)| i.handler_generation).collect();
             generations.sort_unstable();

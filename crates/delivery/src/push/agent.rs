@@ -6,9 +6,7 @@ use super::post::Job;
 use super::settings::{PAGE_ITEMS, PASSED_OVER_MAX, PAYLOAD_BYTES_MAX, PushSettings, REPLAY_PAGE_ITEMS};
 use crate::dispatch::GroupDispatch;
 use crate::ports::LedGroup;
-use baton_protocol::proto::internal::{
-    Delivery, Intent, ListReplays, Payload, Query, query, query_reply,
-};
+use baton_protocol::proto::internal::{Delivery, Intent, ListReplays, Payload, Query, query, query_reply};
 use baton_protocol::{DeliveryId, ErrorCode, IntentId, ServiceError};
 use baton_state_machine::DeliveryRows;
 use prost::Message;

@@ -85,7 +85,7 @@ impl Service {
 
     /// The agent that an escalation calls in: an `agent://` address, or the name of an agent that is registered.
     /// Anything else stands for people.
-    pub(super) async fn escalation_agent(
+    pub(in crate::service) async fn escalation_agent(
         &self,
         caller: &Caller,
         text: &str,

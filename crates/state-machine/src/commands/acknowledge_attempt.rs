@@ -27,10 +27,12 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &AcknowledgeAttempt) 
     }
     pushes::note_attempt(tx, &mut intent, report, DeliveryState::Delivered, 0)?;
     intent.push.get_or_insert_default().taken_cursor = command.cursor;
-    if !intent.reference && matches!(
-        intent.status(),
-        Status::Created | Status::Submitted | Status::Delivered
-    ) {
+    if !intent.reference
+        && matches!(
+            intent.status(),
+            Status::Created | Status::Submitted | Status::Delivered
+        )
+    {
         let actor = report.agent.as_ref().map_or("", |a| a.address.as_str());
         let entry = Entry::new(EventType::Acknowledged, Status::Acknowledged, actor);
         lifecycle::append(tx, &mut intent, entry)?;

@@ -61,6 +61,7 @@ fn receive(tx: &mut Transaction<'_, '_>, body: Option<&Body>) -> Result<(), Stop
         Some(Body::Cancel(message)) => cancel(tx, message),
         Some(Body::ThreadUpdate(message)) => write_thread::receive(tx, message),
         Some(Body::ReferenceUpdate(message)) => references::receive(tx, message),
+        Some(Body::StepNote(message)) => scenario::noted(tx, message),
         Some(Body::ReferenceReport(message)) => handover::reported(tx, message),
         None => Ok(()),
     }

@@ -16,10 +16,7 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: FinishAttempt) -> Out
         None => 0,
     };
     let ours = command.handler_generation == delivering;
-    if intent.status().is_terminal()
-        && ours
-        && command.fence.is_some()
-        && intent.finished_by == command.fence
+    if intent.status().is_terminal() && ours && command.fence.is_some() && intent.finished_by == command.fence
     {
         return Ok(done());
     }

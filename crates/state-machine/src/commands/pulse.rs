@@ -77,6 +77,9 @@ fn time_out(tx: &mut Transaction<'_, '_>, id: IntentId, deadline_at_ms: u64) -> 
     let Some(mut intent) = open else {
         return Ok(());
     };
+    if reminders::escalates_at_deadline(tx, id, &mut intent)? {
+        return lifecycle::save(tx, &intent);
+    }
     let mut details = EventDetails {
         deadline_at_ms,
         ..EventDetails::default()

@@ -12,9 +12,7 @@ use crate::transaction::{Outcome, Stop, Transaction, invalid, reject};
 use crate::visibility::{self, Operation};
 use baton_protocol::proto::internal::resume_intent::Kind;
 use baton_protocol::proto::internal::step_state::Phase;
-use baton_protocol::proto::internal::{
-    EventDetails, Intent, KeyKind, ResumeIntent, Status, StepFinished,
-};
+use baton_protocol::proto::internal::{EventDetails, Intent, KeyKind, ResumeIntent, Status, StepFinished};
 use baton_protocol::{ErrorCode, IntentId};
 use bytes::Bytes;
 
@@ -30,7 +28,9 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &ResumeIntent) -> Out
             Kind::Unspecified => Err(invalid("resume kind is missing")),
             Kind::Result => result(tx, intent, command),
             // Naming the next handler is no result, whoever does it.
-            Kind::ControlOrResult if command.next_handler.is_none() && visibility::is_handler(actor, &intent) => {
+            Kind::ControlOrResult
+                if command.next_handler.is_none() && visibility::is_handler(actor, &intent) =>
+            {
                 result(tx, intent, command)
             }
             Kind::ControlOrResult => control(tx, intent, command, true),

@@ -89,6 +89,8 @@ fn step_intent(
         from_agent: RUNTIME.into(),
         to_agent: Some(agent.clone()),
         deadline_at_ms,
+        reminders: step.reminders.clone(),
+        escalate_agent: step.escalate_agent.clone(),
         max_delivery_attempts: parent.max_delivery_attempts,
         step: Some(StepLink {
             parent_intent_id: parent.intent_id.clone(),

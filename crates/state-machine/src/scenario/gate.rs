@@ -6,7 +6,8 @@ use crate::transaction::{Stop, Transaction};
 use baton_protocol::proto::internal::step_state::Phase;
 use baton_protocol::proto::internal::{Intent, Scenario, Status, StepGate};
 
-/// Asks, and waits in `phase`. The deadline of the step counts from when the step began.
+/// Asks, and waits in `phase`. The deadline of the step counts from when the step began; an approval has the same time
+/// for itself, however long the agent took.
 pub(super) fn open(
     tx: &mut Transaction<'_, '_>,
     parent: &mut Intent,
@@ -17,9 +18,14 @@ pub(super) fn open(
     let Some((step, state)) = current(scenario) else {
         return Ok(());
     };
+    let begun_at_ms = if phase == Phase::Approval {
+        tx.now_ms
+    } else {
+        state.started_at_ms
+    };
     let due_at_ms = match step.step_deadline_seconds {
         0 => 0,
-        seconds => state.started_at_ms.saturating_add(u64::from(seconds) * 1_000),
+        seconds => begun_at_ms.saturating_add(u64::from(seconds) * 1_000),
     };
     let question = NewGate {
         task: gate.task.clone().unwrap_or_default(),

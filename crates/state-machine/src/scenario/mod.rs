@@ -9,6 +9,7 @@ mod delay;
 mod engine;
 mod escalation;
 mod gate;
+mod note;
 mod notification;
 mod outcome;
 mod results;
@@ -17,6 +18,7 @@ mod tests;
 
 pub(crate) use agent::send_cancel;
 pub(crate) use engine::{parent_ended, run_from};
+pub(crate) use note::{noted, tell_parent};
 pub(crate) use outcome::{record, step_finished, timer};
 
 use crate::intents;

@@ -142,6 +142,7 @@ impl World {
             },
             max_delivery_attempts: draw.below(4) as u32,
             reminders: draw.one_in(4).then(|| Self::any_reminders(draw)),
+            escalate_agent: draw.one_in(3).then(|| Self::any_agent(draw)),
             human_task: draw.one_in(4).then(|| Self::any_task(draw)),
             idempotency: Self::any_claim(draw),
             reserved_at_ms: if draw.one_in(10) { self.now_ms / 2 } else { 0 },
@@ -149,7 +150,7 @@ impl World {
         }
     }
 
-    fn any_reminders(draw: &mut Draw) -> Reminders {
+    pub(super) fn any_reminders(draw: &mut Draw) -> Reminders {
         Reminders {
             remind_after_seconds: draw.below(4) as u32 * 10,
             remind_interval_seconds: draw.below(3) as u32 * 10,

@@ -34,6 +34,8 @@ impl World {
                 internal: Self::any_internal(draw),
                 approval: draw.one_in(6).then(|| Self::any_gate(draw)),
                 input: Bytes::from_static(b"{\"k\":1}"),
+                reminders: draw.one_in(4).then(|| Self::any_reminders(draw)),
+                escalate_agent: draw.one_in(3).then(|| Self::any_agent(draw)),
                 ..CompiledStep::default()
             })
             .collect();

@@ -11,19 +11,22 @@ mod draw_meta;
 mod draw_people;
 mod draw_pushes;
 mod draw_scenarios;
+mod reads;
 
 use baton_protocol::address::{AGENT_CORE, canonical, slot_of};
 use baton_protocol::proto::internal::command::Body;
 use baton_protocol::proto::internal::{
-    AcknowledgeOutbox, AgentRef, ApiKey, Batch, BootstrapCluster, ClusterRecord, Command, DeliverMessage,
-    Event, GetIntent, Intent, KeyKind, ListEvents, ListMailbox, ListTasks, Organization, OutboxMessage,
-    ResolveIntent, ServiceAccount, Status, WaitingReason, Workspace, query, query_reply,
+    AcknowledgeOutbox, ApiKey, Batch, BootstrapCluster, ClusterRecord, Command, DeliverMessage, Event,
+    Intent, KeyKind, Organization, OutboxMessage, ResolveIntent, ServiceAccount, Status, WaitingReason,
+    Workspace,
 };
 use baton_protocol::{GroupId, IntentId, Route};
 use baton_state_machine::testing::{Replica, agent, refusal};
 use baton_state_machine::{Applied, Effect, MemoryTables, Tables, log_time_ms, outbox_head};
 use bytes::Bytes;
 use draw::Draw;
+pub(crate) use reads::{events, header};
+use reads::{listed_tasks, mailbox};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) const SHARD_GROUPS: u32 = 2;
@@ -276,24 +279,6 @@ impl World {
     }
 }
 
-fn listed_tasks(replica: &Replica) -> BTreeSet<IntentId> {
-    let mut found = BTreeSet::new();
-    for workspace_id in ["w1", "w2"] {
-        let q = ListTasks {
-            workspace_id: workspace_id.into(),
-            ..ListTasks::default()
-        };
-        match replica.ask(query::Body::ListTasks(q)) {
-            query_reply::Outcome::Tasks(page) => {
-                let ids = page.tasks.into_iter().map(|t| t.intent.unwrap().intent_id);
-                found.extend(ids.filter_map(|id| IntentId::from_slice(&id)));
-            }
-            other => panic!("no tasks: {other:?}"),
-        }
-    }
-    found
-}
-
 fn deliverable(intent: &Intent) -> bool {
     let core = canonical("acme", "prod", AGENT_CORE);
     !intent.scenario_parent && !intent.gate_open && intent.holder().is_some_and(|h| h.address != core)
@@ -309,42 +294,6 @@ pub(crate) fn bare(body: Body) -> Command {
     Command {
         body: Some(body),
         ..Command::default()
-    }
-}
-
-pub(crate) fn header(replica: &Replica, id: IntentId) -> Option<Intent> {
-    let q = GetIntent {
-        intent_id: id.to_bytes(),
-        with_payload: false,
-    };
-    match replica.ask(query::Body::GetIntent(q)) {
-        query_reply::Outcome::Intent(view) => view.intent,
-        _ => None,
-    }
-}
-
-pub(crate) fn events(replica: &Replica, intent_id: &Bytes) -> Vec<Event> {
-    let q = ListEvents {
-        intent_id: intent_id.clone(),
-        ..ListEvents::default()
-    };
-    match replica.ask(query::Body::ListEvents(q)) {
-        query_reply::Outcome::Events(page) => page.events,
-        other => panic!("no events: {other:?}"),
-    }
-}
-
-fn mailbox(replica: &Replica, agent: &AgentRef) -> Vec<(u64, Intent)> {
-    let q = ListMailbox {
-        agent: Some(agent.clone()),
-        ..ListMailbox::default()
-    };
-    match replica.ask(query::Body::ListMailbox(q)) {
-        query_reply::Outcome::Mailbox(page) => {
-            let items = page.items.into_iter();
-            items.map(|i| (i.cursor, i.intent.unwrap())).collect()
-        }
-        other => panic!("no mailbox: {other:?}"),
     }
 }
 

@@ -124,7 +124,10 @@ impl Engine {
             return Ok(0);
         }
         let reference = self.header(id)?.ok_or_else(|| {
-            ServiceError::new(ErrorCode::StaleAttempt, "the item went to another handler; drop it")
+            ServiceError::new(
+                ErrorCode::StaleAttempt,
+                "the item went to another handler; drop it",
+            )
         })?;
         Ok(reference.handler_generation)
     }

@@ -3,13 +3,13 @@
 use baton_protocol::ServiceError;
 use baton_protocol::proto::internal::compiled_step::Internal;
 use baton_protocol::proto::internal::{
-    CompiledScenario, CompiledStep, Delay, Escalation, HumanTask, PendingWith, Reminders, StepGate,
+    AgentRef, CompiledScenario, CompiledStep, Delay, Escalation, HumanTask, PendingWith, Reminders, StepGate,
     pending_with::Kind,
 };
 
 use super::super::{Caller, Service};
 use super::apply::StartedAgent;
-use super::kinds::Target;
+use super::kinds::{Target, agent_of};
 use super::plan::{Plan, PlannedStep};
 use super::{Bundle, BundleHuman, Step};
 
@@ -40,7 +40,18 @@ impl Service {
             let internal = internal(bundle, step, planned);
             let approval = (agent.is_some() && step.requires_approval)
                 .then(|| gate(bundle, step, planned.reminders.as_ref(), None));
+            let own = planned
+                .reminders
+                .as_ref()
+                .filter(|_| agent.is_some() && approval.is_none());
+            let reminders = own.map(|given| addressed(bundle, given));
+            let escalate_agent = match &reminders {
+                Some(set) => self.called_in(caller, bundle, agents, &set.escalate_to).await?,
+                None => None,
+            };
             steps.push(CompiledStep {
+                reminders,
+                escalate_agent,
                 step_id: step.step_id.clone(),
                 tool_id: step.tool_id.clone().unwrap_or_default(),
                 internal_noop: agent.is_none() && internal.is_none(),
@@ -62,6 +73,22 @@ impl Service {
             steps,
             entry: plan.entry,
         })
+    }
+}
+
+impl Service {
+    /// The agent that takes over when a step escalates: one of the bundle, or one outside.
+    async fn called_in(
+        &self,
+        caller: &Caller,
+        bundle: &Bundle,
+        agents: &[StartedAgent],
+        name: &str,
+    ) -> Result<Option<AgentRef>, ServiceError> {
+        match agent_of(bundle, name).and_then(|index| agents.get(index)) {
+            Some(found) => Ok(Some(found.agent.clone())),
+            None => self.escalation_agent(caller, name).await,
+        }
     }
 }
 
@@ -117,14 +144,18 @@ fn gate(
             .unwrap_or(asked)
             .to_owned(),
     });
-    let reminders = reminders.map(|given| Reminders {
-        escalate_to: person(bundle, &given.escalate_to).to_owned(),
-        ..given.clone()
-    });
     StepGate {
         task: Some(task),
         pending_with,
-        reminders,
+        reminders: reminders.map(|given| addressed(bundle, given)),
+    }
+}
+
+/// Reminders that name whom they escalate to, not the role.
+fn addressed(bundle: &Bundle, given: &Reminders) -> Reminders {
+    Reminders {
+        escalate_to: person(bundle, &given.escalate_to).to_owned(),
+        ..given.clone()
     }
 }
 

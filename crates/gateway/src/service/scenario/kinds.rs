@@ -160,7 +160,7 @@ fn of_runtime(tool: &str) -> Result<Target, String> {
     }
 }
 
-fn agent_of(bundle: &Bundle, assigned: &str) -> Option<usize> {
+pub(super) fn agent_of(bundle: &Bundle, assigned: &str) -> Option<usize> {
     let by_role = bundle
         .agents
         .iter()

@@ -180,9 +180,6 @@ fn warn(index: usize, step: &Step, target: &Target, findings: &mut Findings) {
         warn(".step_deadline_seconds is shorter than the delay: the step will time out".into());
     }
     let is_agent = matches!(target, Target::Agent(_) | Target::Address(_));
-    if step.reminders.is_some() && is_agent && !step.requires_approval {
-        warn(": reminders and escalation are for questions to people; agent steps have none".into());
-    }
     if step.human_task.is_some() && is_agent && !step.requires_approval {
         warn(".human_task: set requires_approval to ask a person after the agent is done".into());
     }
@@ -207,7 +204,7 @@ fn settle_settings(plan: &mut Plan) {
                 };
                 Target::Noop
             }
-            (Target::Reminder(seconds), Some(next)) if matches!(next.target, Target::Gate(_)) => {
+            (Target::Reminder(seconds), Some(next)) if next.target.is_wait() => {
                 let mut set = reminders.unwrap_or_default();
                 set.remind_after_seconds = *seconds;
                 next.reminders.get_or_insert(set);

@@ -218,7 +218,6 @@ fn what_works_but_surprises_is_a_warning() {
     assert_eq!(found.errors, Vec::<String>::new());
     for part in [
         "workflow.steps[0].step_deadline_seconds is shorter",
-        "workflow.steps[1]: reminders and escalation",
         "workflow.steps[2] (u) is never reached",
         "workflow.steps[3].on_failure: this step cannot fail",
         "(d) may lead back to itself",

@@ -130,3 +130,23 @@ fn canceling_the_parent_closes_its_question() {
     let progress = cluster.home(parent).view(parent).unwrap().scenario.unwrap();
     assert_eq!(progress.steps[0].status(), Status::Canceled);
 }
+
+#[test]
+fn an_approval_has_the_time_of_its_step_for_itself() {
+    let mut worked = step("one", 0, 0);
+    worked.step_deadline_seconds = 60;
+    worked.approval = Some(question());
+    let mut cluster = Cluster::start(vec![worked]);
+    let id = cluster.step();
+    cluster.pulse(59_000);
+    assert_eq!(cluster.resume(id, "one", "{\"a\":1}", false), None);
+    cluster.pulse(59_999);
+    assert_eq!(
+        cluster.waits_for(),
+        WaitingReason::Human,
+        "the agent's time is not the human's"
+    );
+    cluster.pulse(1);
+    let last = cluster.parent_events().pop().unwrap();
+    assert_eq!(last.details.unwrap().reason, "step_timeout");
+}

@@ -2,6 +2,7 @@
 
 mod agents;
 mod gates;
+mod reminded;
 mod waits;
 
 use crate::testing::{Replica, actor, agent, intent_id_in, json, refusal, settle, submit};
