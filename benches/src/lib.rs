@@ -106,7 +106,7 @@ pub fn finish(n: u64, cursor: u64) -> command::Body {
         }),
         status: Status::Completed.into(),
         body: Some(testing::json(RESULT)),
-        reason: String::new(),
+        ..FinishAttempt::default()
     })
 }
 

@@ -251,6 +251,27 @@ def test_an_endpoint_of_another_group_that_refuses_leaves_a_dead_letter(cluster:
     receiver.close()
 
 
+def test_what_waits_for_an_agent_of_another_group_follows_its_mode(cluster: Cluster, api: httpx.Client):
+    first, second = apart(api, 2)
+    receiver = Receiver()
+    account, key = register(api, cluster, second)
+    intent_id = submit(api, first)
+    hand(api, intent_id, second)
+    until("the delivery", lambda: intent_id in offered(api, second), SECONDS)
+    change = {"delivery_mode": "http", "callback_url": receiver.url}
+    ok(api.patch(f"/v1/service-accounts/{account['service_account_id']}", json=change))
+    (post,) = until("the post", lambda: receiver.of(intent_id), SECONDS)
+    assert (post.body["intent_id"], post.body["payload"]) == (intent_id, payment.PAYLOAD)
+    record = f"/v1/deliveries/{post.body['delivery_id']}"
+    until("its record", lambda: api.get(record).json().get("delivery", {}).get("status") == "delivered", SECONDS)
+    with http(cluster.url, key) as own:
+        ok(own.post(f"/v1/intents/{intent_id}/resume", json={"paid": True}))
+    assert event_types(reaches(api, intent_id, "COMPLETED"))[3:] == ["transfer", "in_progress", "completed"]
+    listed = ok(api.get("/v1/deliveries", params={"org_id": cluster.org_id, "workspace_id": cluster.workspace_id}))
+    assert post.body["delivery_id"] in [delivery["delivery_id"] for delivery in listed["deliveries"]]
+    receiver.close()
+
+
 def test_a_silent_listener_of_another_group_uses_the_attempts_up(
     cluster: Cluster, api: httpx.Client, workers: list[Any]
 ):

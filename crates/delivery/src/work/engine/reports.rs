@@ -194,8 +194,11 @@ impl Engine {
             return;
         };
         if done {
-            // Its withdrawal may come a moment later.
-            self.forget(id);
+            // Its withdrawal may come a moment later. From another group it takes a message: until then nobody else is
+            // given what is over.
+            if self.led.owns(id.slot()) {
+                self.forget(id);
+            }
             return;
         }
         if let Stage::Finishing(n) = held.stage {
