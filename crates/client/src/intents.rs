@@ -28,6 +28,8 @@ pub enum Resume {
     Reject,
     /// Answers the human task that the intent waits for: a JSON object with `outcome` and what the task asks beside it.
     Answer(Payload),
+    /// Lets it wait for what is named here (WAITING_FOR_TOOL): nobody is handed it before somebody resumes it.
+    WaitForTool(String),
     /// Makes another agent responsible.
     HandOver(String),
 }
@@ -313,6 +315,7 @@ impl ChangeCall {
             Resume::Approve => Wire::Approve(true),
             Resume::Reject => Wire::Approve(false),
             Resume::Answer(answer) => Wire::TaskResult(answer.into_wire()),
+            Resume::WaitForTool(tool) => Wire::WaitForTool(tool),
             Resume::HandOver(agent) => Wire::NextHandler(agent),
         };
         let request = v1::ResumeRequest {

@@ -130,6 +130,7 @@ fn on_entry(applied: &Applied, wake: &Wake, dispatch: &GroupDispatch) {
             Effect::Deliver { .. }
             | Effect::Withdraw { .. }
             | Effect::PickedUp { .. }
+            | Effect::Limit { .. }
             | Effect::Replay { .. }
             | Effect::Endpoint { .. }
             | Effect::Meta { .. } => {}

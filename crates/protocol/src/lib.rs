@@ -9,6 +9,7 @@
 
 pub mod address;
 pub mod delivery;
+mod envelope;
 pub mod error;
 pub mod feed;
 pub mod human_task;

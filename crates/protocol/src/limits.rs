@@ -125,3 +125,11 @@ pub const BULK_CANCEL_DEFAULT: u32 = 100;
 
 const _: () = assert!(COMMAND_DEDUP_MS > COMMAND_EXPIRY_MS);
 const _: () = assert!(TERMINAL_RETENTION_MS >= IDEMPOTENCY_RETENTION_MS + 3_600_000);
+/// Largest `retry_backoff_seconds` of an envelope, and longest pause that it leads to.
+pub const ENVELOPE_RETRY_BACKOFF_SECONDS_MAX: u32 = 24 * 3_600;
+/// Largest `execution_timeout_seconds` of an envelope.
+pub const ENVELOPE_EXECUTION_SECONDS_MAX: u32 = 7 * 24 * 3_600;
+/// Largest `ttl_seconds` of an envelope.
+pub const ENVELOPE_TTL_SECONDS_MAX: u32 = 10 * 366 * 24 * 3_600;
+/// Characters that name what an intent waits for.
+pub const WAITS_FOR_CHARS_MAX: usize = 255;

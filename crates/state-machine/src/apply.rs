@@ -71,6 +71,12 @@ pub enum Effect {
     },
     /// Somebody works on an intent of another group that is delivered here.
     PickedUp { intent_id: IntentId },
+    /// Attempts at the open delivery at this cursor may only take so long from now on.
+    Limit {
+        agent_key: String,
+        cursor: u64,
+        intent_id: IntentId,
+    },
     /// A replay of a delivery to this agent is planned.
     Replay { agent_key: String },
     /// Whether or where the deliveries of this agent are pushed may have changed (meta group).
@@ -141,6 +147,7 @@ pub fn is_deduplicated(body: &Body) -> bool {
         | Body::FailAttempt(_)
         | Body::Redeliver(_)
         | Body::FinishAttempt(_)
+        | Body::StartAttempt(_)
         | Body::AcknowledgeAttempt(_)
         | Body::RecordReplay(_)
         | Body::DisableCallback(_)
@@ -178,6 +185,7 @@ fn dispatch(tx: &mut Transaction<'_, '_>, body: Body) -> Outcome {
         Body::FailAttempt(c) => commands::fail_attempt::apply(tx, &c),
         Body::Redeliver(c) => commands::redeliver::apply(tx, &c),
         Body::FinishAttempt(c) => commands::finish_attempt::apply(tx, c),
+        Body::StartAttempt(c) => commands::start_attempt::apply(tx, &c),
         Body::AcknowledgeAttempt(c) => commands::acknowledge_attempt::apply(tx, &c),
         Body::ReplayDelivery(c) => commands::replay_delivery::apply(tx, &c),
         Body::RecordReplay(c) => commands::record_replay::apply(tx, &c),

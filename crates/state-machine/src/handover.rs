@@ -112,6 +112,37 @@ pub(crate) fn ended(tx: &mut Transaction<'_, '_>, intent: &Intent) -> Result<(),
     }
 }
 
+/// The handler waits for something outside: its delivery is taken back. Before the status says so.
+pub(crate) fn suspend(tx: &mut Transaction<'_, '_>, intent: &Intent) -> Result<(), Stop> {
+    match away(tx, intent) {
+        Some(group) => send(tx, group, Kind::Moved, carried(intent), None),
+        None => Ok(()),
+    }
+}
+
+/// Delivers to the same handler what was taken back, under a generation of its own. The caller saves the header.
+pub(crate) fn deliver_again(tx: &mut Transaction<'_, '_>, intent: &mut Intent) -> Result<(), Stop> {
+    if let Some(group) = away(tx, intent) {
+        intent.handler_generation = intent.handler_generation.saturating_add(1);
+        let id = rows::id_of(intent)?;
+        let row = intents::row(&*tx.tables, id)?.unwrap_or_default();
+        let payload = intents::payload(&*tx.tables, id, &row)?;
+        return send(tx, group, Kind::Open, carried(intent), payload);
+    }
+    if mailbox::is_deliverable(intent) {
+        mailbox::enqueue(tx, intent)?;
+    }
+    Ok(())
+}
+
+/// Tells the group of the handler what the envelope bounds now.
+pub(crate) fn limited(tx: &mut Transaction<'_, '_>, intent: &Intent) -> Result<(), Stop> {
+    match away(tx, intent) {
+        Some(group) => send(tx, group, Kind::Limited, carried(intent), None),
+        None => Ok(()),
+    }
+}
+
 /// What a delivery shows of an intent.
 fn carried(intent: &Intent) -> Intent {
     Intent {
@@ -119,6 +150,7 @@ fn carried(intent: &Intent) -> Intent {
         grants: Bytes::new(),
         envelope: Bytes::new(),
         push: None,
+        timed: None,
         mailbox_cursor: 0,
         ..intent.clone()
     }

@@ -22,6 +22,7 @@ mod commands;
 mod controls;
 mod dedup;
 mod deliveries;
+mod envelope;
 mod gates;
 mod handover;
 mod idempotency;

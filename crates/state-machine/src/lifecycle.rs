@@ -248,6 +248,9 @@ pub(crate) fn begin(
     if intent.status() == Status::InProgress {
         return Ok(None);
     }
+    if intent.waiting_reason() == WaitingReason::Tool {
+        intent.pending_with = None;
+    }
     let entry = Entry {
         details,
         ..Entry::new(EventType::InProgress, Status::InProgress, actor)

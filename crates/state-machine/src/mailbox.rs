@@ -8,7 +8,7 @@ use crate::timers;
 use crate::transaction::{Stop, Transaction, invalid, reject};
 use baton_protocol::ErrorCode;
 use baton_protocol::address::is_agent_core;
-use baton_protocol::proto::internal::{AgentRef, AgentState, Intent, TimerKind};
+use baton_protocol::proto::internal::{AgentRef, AgentState, Intent, Status, TimerKind, WaitingReason};
 use bytes::Bytes;
 
 /// Open deliveries of one agent above which new ones are refused with `BacklogFull`.
@@ -35,7 +35,15 @@ pub(crate) fn recipient_address(intent: &Intent) -> String {
 
 /// Whether the intent belongs in a mailbox while it is open.
 pub(crate) fn is_deliverable(intent: &Intent) -> bool {
-    !intent.scenario_parent && !intent.gate_open && intent.holder().is_some_and(|agent| !is_agent_core(agent))
+    !intent.scenario_parent
+        && !intent.gate_open
+        && !waits_outside(intent)
+        && intent.holder().is_some_and(|agent| !is_agent_core(agent))
+}
+
+/// Whether the intent waits for something that no agent does.
+pub(crate) fn waits_outside(intent: &Intent) -> bool {
+    intent.status() == Status::Waiting && intent.waiting_reason() == WaitingReason::Tool
 }
 
 /// Checks an agent reference before anything is keyed by it.
@@ -83,6 +91,8 @@ pub(crate) fn enqueue(tx: &mut Transaction<'_, '_>, intent: &mut Intent) -> Resu
 /// Takes the intent out of its holder's mailbox, if it is in one. The caller saves the header.
 pub(crate) fn remove(tx: &mut Transaction<'_, '_>, intent: &mut Intent) -> Result<(), Stop> {
     let cursor = std::mem::take(&mut intent.mailbox_cursor);
+    // Another agent may get the same cursor: its attempt has not begun.
+    intent.timed = None;
     if let Some((_, retry_at_ms)) = pushes::waiting(intent) {
         let id = rows::id_of(intent)?;
         timers::remove(tx, retry_at_ms, id.slot(), TimerKind::PushRetry, id.as_bytes());
@@ -116,8 +126,8 @@ mod tests {
     use super::*;
     use crate::testing::{Replica, agent, intent_id, refusal, submit};
     use crate::write_batch::WriteBatch;
+    use baton_protocol::proto::internal::ResolveIntent;
     use baton_protocol::proto::internal::command::Body;
-    use baton_protocol::proto::internal::{ResolveIntent, Status};
 
     fn open_deliveries(replica: &Replica) -> u64 {
         let state: Option<AgentState> = rows::read(&replica.tables, &keys::agent(&agent("worker"))).unwrap();

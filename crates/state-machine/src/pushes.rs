@@ -50,9 +50,35 @@ pub(crate) fn note_attempt(
         ),
     };
     intent.push.get_or_insert_default();
+    row.max_attempts = intent.max_delivery_attempts;
     attempted(&mut row, report, state, tx.now_ms);
     row.next_attempt_at_ms = next_attempt_at_ms;
     rows::write(tx.tables, keys::delivery(id), &row);
+    Ok(())
+}
+
+/// Says on the record of who holds the intent what became of the delivery without another attempt; `news` is the error
+/// and when the next attempt is due.
+pub(crate) fn settle(
+    tx: &mut Transaction<'_, '_>,
+    intent: &Intent,
+    state: DeliveryState,
+    news: Option<(&str, u64)>,
+) -> Result<(), Stop> {
+    let Some(holder) = intent.holder() else {
+        return Ok(());
+    };
+    let id = DeliveryId::new(rows::id_of(intent)?, &holder.key);
+    if let Some(mut row) = stored(&*tx.tables, id)? {
+        row.set_state(state);
+        row.next_attempt_at_ms = 0;
+        row.updated_at_ms = tx.now_ms;
+        if let Some((error, due_ms)) = news {
+            error.clone_into(&mut row.last_error);
+            row.next_attempt_at_ms = due_ms;
+        }
+        rows::write(tx.tables, keys::delivery(id), &row);
+    }
     Ok(())
 }
 

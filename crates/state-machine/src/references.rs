@@ -8,6 +8,7 @@
 //! Open: in the mailbox. Closed: in none, kept for the inbox and for push records until its retention is over.
 
 use crate::apply::Effect;
+use crate::envelope;
 use crate::handover;
 use crate::intents;
 use crate::keys;
@@ -93,6 +94,7 @@ pub(crate) fn receive(tx: &mut Transaction<'_, '_>, update: &ReferenceUpdate) ->
     };
     match update.kind() {
         Kind::Started => started(tx, id, known, header),
+        Kind::Limited => envelope::limited(tx, known, header),
         Kind::Moved => moved(tx, id, known),
         Kind::Ended => ended(tx, id, known, header),
         Kind::Open | Kind::Unspecified => Ok(()),

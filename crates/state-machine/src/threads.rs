@@ -37,10 +37,14 @@ pub(crate) fn list(tables: &dyn Tables, actor: Option<&Actor>, q: &ListThreads) 
     threads.retain(|t| q.status.is_empty() || t.status == q.status);
     threads.reverse();
     threads.truncate(page(q.limit, limits::LIST_PAGE_DEFAULT, limits::LIST_PAGE_MAX));
-    Ok(ThreadPage { threads })
+    Ok(ThreadPage {
+        threads,
+        held_back: false,
+    })
 }
 
-/// Threads in the order they were last written to, behind a place in that order.
+/// Threads in the order they were last written to, behind a place in that order. What was written in the millisecond
+/// that log time is at is held back: another thread of that millisecond may come, with a place before those.
 pub(crate) fn changes(
     tables: &dyn Tables,
     actor: Option<&Actor>,
@@ -51,8 +55,12 @@ pub(crate) fn changes(
     let mut threads = all(tables, owner)?;
     let after = (q.after_ms, q.after_thread_id.as_ref());
     threads.retain(|t| (t.updated_at_ms, t.thread_id.as_ref()) > after);
-    threads.truncate(page(q.limit, limits::LIST_PAGE_DEFAULT, limits::LIST_PAGE_MAX));
-    Ok(ThreadPage { threads })
+    let now_ms = rows::read_u64(tables, &keys::clock())?.unwrap_or(0);
+    let settled = threads.partition_point(|t| t.updated_at_ms < now_ms);
+    let limit = page(q.limit, limits::LIST_PAGE_DEFAULT, limits::LIST_PAGE_MAX);
+    let held_back = settled < threads.len().min(limit);
+    threads.truncate(settled.min(limit));
+    Ok(ThreadPage { threads, held_back })
 }
 
 /// Threads of an inbox, least recently written to first.
@@ -246,4 +254,37 @@ fn merge(view: Option<Thread>, mut stored: Thread) -> Thread {
         stored.timeline = timeline;
     }
     stored
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{Replica, agent, submit};
+    use baton_protocol::proto::internal::command::Body;
+    use baton_protocol::proto::internal::{ListThreadChanges, Pulse, query, query_reply};
+
+    #[test]
+    fn nothing_of_the_millisecond_that_log_time_is_at_is_shown() {
+        let mut replica = Replica::new(1, 1);
+        replica.now_ms += 1;
+        // The higher id first: a cursor at it would pass over the other one, written in the same millisecond.
+        replica.run(Body::Submit(submit("worker", 2)));
+        let page = |replica: &Replica| {
+            let q = ListThreadChanges {
+                owner: Some(agent("worker")),
+                limit: 10,
+                ..ListThreadChanges::default()
+            };
+            match replica.ask(query::Body::ListThreadChanges(q)) {
+                query_reply::Outcome::Threads(page) => page,
+                other => panic!("{other:?}"),
+            }
+        };
+        let early = page(&replica);
+        assert!(early.threads.is_empty() && early.held_back);
+        replica.run(Body::Submit(submit("worker", 1)));
+        replica.now_ms += 1;
+        replica.run(Body::Pulse(Pulse {}));
+        let settled = page(&replica);
+        assert_eq!((settled.threads.len(), settled.held_back), (2, false));
+    }
 }

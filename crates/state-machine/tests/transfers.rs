@@ -7,9 +7,10 @@ use baton_protocol::address::slot_of;
 use baton_protocol::proto::internal::command::Body;
 use baton_protocol::proto::internal::resume_intent::Kind;
 use baton_protocol::proto::internal::{
-    AcknowledgeAttempt, AcknowledgeOutbox, AgentRef, AttemptFence, DeliverMessage, Event, FailAttempt,
-    FinishAttempt, Intent, KeyKind, ListMailbox, OutboxMessage, Pulse, RedeliverIntent, Reply, ResolveIntent,
-    ResumeIntent, Status, SubmitIntent, query, query_reply,
+    AcknowledgeAttempt, AcknowledgeOutbox, AgentRef, AttemptFence, DeliverMessage, EnvelopeLimits, Event,
+    FailAttempt, FinishAttempt, Intent, KeyKind, ListMailbox, Member, OutboxMessage, Pulse, RedeliverIntent,
+    Reply, ResolveIntent, ResumeIntent, StartAttempt, Status, SubmitIntent, UpdatePolicy, WaitingReason,
+    query, query_reply,
 };
 use baton_protocol::{ErrorCode, IntentId};
 use baton_state_machine::testing::{Replica, actor, agent, intent_id, json, pushed, refusal, settle, submit};
@@ -189,6 +190,7 @@ impl World {
                 }
                 return;
             }
+            4 => Body::StartAttempt(StartAttempt { intent_id, cursor }),
             _ => Body::FailAttempt(FailAttempt {
                 intent_id,
                 cursor,
@@ -223,6 +225,40 @@ impl World {
         );
     }
 
+    /// Whoever has it waits for something outside.
+    fn wait(&mut self, id: IntentId) {
+        let command = ResumeIntent {
+            actor: Some(actor(KeyKind::Workspace, "sender")),
+            intent_id: id.to_bytes(),
+            kind: Kind::Wait.into(),
+            waits_for: "a tool".into(),
+            ..ResumeIntent::default()
+        };
+        self.run(self.home(id), Body::Resume(command));
+    }
+
+    fn limit(&mut self, id: IntentId, pick: u64) {
+        let some = |on: u64, value: u64| (pick & on != 0).then_some(value as u32);
+        let command = UpdatePolicy {
+            actor: Some(actor(KeyKind::Workspace, "sender")),
+            intent_id: id.to_bytes(),
+            envelope: vec![Member::default()],
+            limits: Some(EnvelopeLimits {
+                max_retry_count: some(1, pick >> 8 & 3),
+                retry_backoff_seconds: some(2, 1 + (pick >> 10 & 1)),
+                execution_timeout_seconds: some(4, 1 + (pick >> 12 & 3)),
+                ..EnvelopeLimits::default()
+            }),
+            ..UpdatePolicy::default()
+        };
+        self.run(self.home(id), Body::Policy(command));
+    }
+
+    fn waits(&self, id: IntentId) -> bool {
+        let header = self.groups[self.home(id)].intent(id).unwrap();
+        header.waiting_reason() == WaitingReason::Tool
+    }
+
     /// One of the messages that wait, or one from before: also one that is not the next.
     fn message(&mut self, pick: u64) {
         let Some(message) = self.seen.get(pick as usize % self.seen.len().max(1)).cloned() else {
@@ -248,13 +284,13 @@ impl World {
         }
         let id = self.ids[(seed >> 8) as usize % self.ids.len()];
         let pick = seed >> 16;
-        match kind % 16 {
+        match kind % 18 {
             0..=3 => {
                 let next = self.agents[pick as usize % self.agents.len()].clone();
                 self.resume(id, Some(&next));
             }
             4 => self.resume(id, None),
-            5 | 6 => self.attempt(id, pick % 5, pick >> 8),
+            5 | 6 => self.attempt(id, pick % 6, pick >> 8),
             7 if pick.is_multiple_of(3) => self.result(id, pick >> 8),
             8 if pick.is_multiple_of(4) => {
                 let resolve = ResolveIntent {
@@ -264,6 +300,8 @@ impl World {
                 };
                 self.run(self.home(id), Body::Resolve(resolve));
             }
+            16 => self.wait(id),
+            17 => self.limit(id, pick),
             9 => {
                 for group in 1..self.groups.len() {
                     self.run(group, Body::Pulse(Pulse {}));
@@ -308,7 +346,7 @@ impl World {
         for id in self.ids.clone() {
             let header = self.groups[self.home(id)].intent(id).unwrap();
             let open = self.open(id);
-            if header.status().is_terminal() {
+            if header.status().is_terminal() || self.waits(id) {
                 assert!(open.is_empty(), "{open:?}");
                 continue;
             }
@@ -319,6 +357,8 @@ impl World {
             assert_eq!(*group, self.group_of(holder));
             assert_eq!(delivery.handler_generation, header.handler_generation);
             assert_eq!(delivery.status(), header.status());
+            assert_eq!(delivery.limits, header.limits);
+            assert_eq!(delivery.max_delivery_attempts, header.max_delivery_attempts);
             assert_eq!(delivery.reference, *group != self.home(id));
             assert_eq!(header.mailbox_cursor != 0, *group == self.home(id));
         }
@@ -344,6 +384,10 @@ proptest! {
         world.check_settled();
         // Who holds it now can end it.
         for id in world.ids.clone() {
+            if world.waits(id) {
+                world.resume(id, None);
+                world.check_settled();
+            }
             world.result(id, 0);
         }
         world.check_settled();

@@ -11,6 +11,8 @@ struct AgentClaims {
     held: HashSet<u64>,
     /// Of these, the ones that a listener's position has moved past.
     passed: HashSet<u64>,
+    /// Cursors that are under way to the agent's endpoint.
+    posted: HashSet<u64>,
 }
 
 /// What workers have of the deliveries of a group.
@@ -46,6 +48,24 @@ impl Claims {
         self.agents.get(agent).is_some_and(|claims| claims.credit)
     }
 
+    pub(super) fn post(&mut self, agent: &Arc<str>, cursor: u64) {
+        let claims = self.agents.entry(Arc::clone(agent)).or_default();
+        claims.posted.insert(cursor);
+    }
+
+    pub(super) fn posted(&mut self, agent: &str, cursor: u64) {
+        if let Some(claims) = self.agents.get_mut(agent) {
+            claims.posted.remove(&cursor);
+            self.forget_idle(agent);
+        }
+    }
+
+    pub(super) fn is_posted(&self, agent: &str, cursor: u64) -> bool {
+        self.agents
+            .get(agent)
+            .is_some_and(|claims| claims.posted.contains(&cursor))
+    }
+
     pub(super) fn holds(&self, agent: &str, cursor: u64) -> bool {
         self.agents
             .get(agent)
@@ -68,7 +88,7 @@ impl Claims {
         if self
             .agents
             .get(agent)
-            .is_some_and(|claims| !claims.credit && claims.held.is_empty())
+            .is_some_and(|claims| !claims.credit && claims.held.is_empty() && claims.posted.is_empty())
         {
             self.agents.remove(agent);
         }

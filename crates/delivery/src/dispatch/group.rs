@@ -1,7 +1,7 @@
 //! Deliveries of one led group: the board under its lock, the tables beside it.
 
 use super::board::{Board, Need};
-use super::ledger::{Delivery, Expiry};
+use super::ledger::{Delivery, Expiry, Start};
 use crate::frames::encode_down;
 use crate::metrics;
 use crate::ports::LedGroup;
@@ -10,7 +10,7 @@ use crate::settings::{DeliverySettings, EXPIRIES_IN_FLIGHT_MAX, PAYLOAD_BYTES_MA
 use baton_protocol::limits::MAILBOX_PAGE_MAX;
 use baton_protocol::proto::internal::{
     AgentRef, EventType, FailAttempt, FeedDelivery, FeedLease, FeedSubscribe, ListMailbox, MailboxItem,
-    Query, RedeliverIntent, Status, command, feed_down, query, query_reply, reply,
+    Query, RedeliverIntent, StartAttempt, Status, command, feed_down, query, query_reply, reply,
 };
 use baton_protocol::{ErrorCode, IntentId, ServiceError, trace};
 use baton_state_machine::{Applied, Effect};
@@ -20,7 +20,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -37,7 +37,8 @@ pub(crate) struct GroupDispatch {
     pub(super) led: Arc<dyn LedGroup>,
     settings: DeliverySettings,
     /// Agents whose attempts are posts, whoever listens beside.
-    pushed: Option<Arc<PushDirectory>>,
+    pub(super) pushed: Option<Arc<PushDirectory>>,
+    pub(super) credits: watch::Sender<u64>,
     /// The tables are read under this lock. An entry is announced after the tables show it and its effects need the
     /// lock too, so whatever a read puts on the board is withdrawn by an effect that comes later.
     board: Mutex<Board>,
@@ -58,6 +59,7 @@ impl GroupDispatch {
             led,
             settings,
             pushed,
+            credits: watch::Sender::new(0),
             board: Mutex::new(Board::new(settings)),
             timer_wake: Notify::new(),
             stop: CancellationToken::new(),
@@ -106,6 +108,9 @@ impl GroupDispatch {
                         metrics::attempt("picked_up");
                     }
                 }
+                Effect::Limit {
+                    agent_key, cursor, ..
+                } => board.ledger.limit(agent_key, *cursor),
                 Effect::Send { .. }
                 | Effect::Timer { .. }
                 | Effect::Replay { .. }
@@ -139,11 +144,16 @@ impl GroupDispatch {
     /// Reports deliveries whose time is up. Runs until dropped.
     pub(crate) async fn keep_time(&self) {
         loop {
-            let (expired, next) = {
+            let (expired, starts, next) = {
                 let mut board = self.lock();
                 let expired = board.ledger.expired(Instant::now(), EXPIRIES_IN_FLIGHT_MAX);
-                (expired, board.ledger.next_due())
+                (expired, board.ledger.take_starts(), board.ledger.next_due())
             };
+            if !starts.is_empty() {
+                futures::stream::iter(starts)
+                    .for_each_concurrent(EXPIRIES_IN_FLIGHT_MAX, |start| self.record_start(start))
+                    .await;
+            }
             if !expired.is_empty() {
                 futures::stream::iter(expired)
                     .for_each_concurrent(EXPIRIES_IN_FLIGHT_MAX, |expiry| self.expire(expiry))
@@ -180,6 +190,20 @@ impl GroupDispatch {
         );
         trace::caused_by(&span, [expiry.trace_parent.as_str()]);
         self.record_expiry(expiry).instrument(span).await;
+    }
+
+    /// The time of an attempt runs in the log, so that it ends whoever leads by then.
+    async fn record_start(&self, start: Start) {
+        let body = command::Body::StartAttempt(StartAttempt {
+            intent_id: start.intent_id.to_bytes(),
+            cursor: start.cursor,
+        });
+        let Err(error) = self.led.propose(body).await else {
+            return;
+        };
+        debug!(%error, intent_id = %start.intent_id, "the start of an attempt was not recorded");
+        tokio::time::sleep(EXPIRY_RETRY).await;
+        self.lock().ledger.start_again(start);
     }
 
     async fn record_expiry(&self, expiry: Expiry) {
@@ -456,6 +480,9 @@ fn delivery<'a>(key: &'a Arc<str>, item: &'a MailboxItem) -> Option<(Delivery<'a
         intent_id: IntentId::from_slice(&intent.intent_id)?,
         attempt: intent.failed_attempts.saturating_add(1),
         trace_parent: &intent.trace_parent,
+        timed: intent
+            .limits
+            .is_some_and(|limits| limits.execution_timeout_seconds.is_some()),
     };
     Some((delivery, intent.status()))
 }

@@ -29,6 +29,16 @@ struct OpenDelivery {
     stage: Stage,
     due: Option<Instant>,
     credentials: Vec<Arc<str>>,
+    /// Attempts may only take so long: the log is to be told when one begins.
+    timed: bool,
+}
+
+/// An attempt that has begun, and whose time runs in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Start {
+    pub(super) agent: Arc<str>,
+    pub(super) cursor: u64,
+    pub(super) intent_id: IntentId,
 }
 
 /// A delivery whose time is up.
@@ -52,6 +62,8 @@ pub(super) struct Delivery<'a> {
     pub(super) attempt: u32,
     /// W3C traceparent of the submit, or empty.
     pub(super) trace_parent: &'a str,
+    /// Whether attempts may only take so long.
+    pub(super) timed: bool,
 }
 
 type Open = BTreeMap<u64, OpenDelivery>;
@@ -63,6 +75,7 @@ pub(super) struct Ledger {
     agents: HashMap<Arc<str>, Open>,
     by_intent: HashMap<IntentId, (Arc<str>, u64)>,
     timers: BTreeSet<(Instant, Arc<str>, u64)>,
+    starts: Vec<Start>,
 }
 
 impl Ledger {
@@ -72,7 +85,43 @@ impl Ledger {
             agents: HashMap::new(),
             by_intent: HashMap::new(),
             timers: BTreeSet::new(),
+            starts: Vec::new(),
         }
+    }
+
+    /// Attempts that have begun since this was last asked.
+    pub(super) fn take_starts(&mut self) -> Vec<Start> {
+        std::mem::take(&mut self.starts)
+    }
+
+    /// The log could not be told of a start: it is told again, unless the attempt is over.
+    pub(super) fn start_again(&mut self, start: Start) {
+        if self.holds(&start.agent, start.cursor) {
+            self.starts.push(start);
+        }
+    }
+
+    /// Attempts at this delivery may only take so long from now on.
+    pub(super) fn limit(&mut self, agent: &str, cursor: u64) {
+        let Some(open) = self.find(agent, cursor) else {
+            return;
+        };
+        open.timed = true;
+        if matches!(open.stage, Stage::Written | Stage::PickedUp) {
+            self.begun(&Arc::from(agent), cursor);
+        }
+    }
+
+    fn begun(&mut self, agent: &Arc<str>, cursor: u64) {
+        let Some(open) = self.find(agent, cursor).filter(|open| open.timed) else {
+            return;
+        };
+        let start = Start {
+            intent_id: open.intent_id,
+            agent: Arc::clone(agent),
+            cursor,
+        };
+        self.starts.push(start);
     }
 
     pub(super) fn next_due(&self) -> Option<Instant> {
@@ -98,6 +147,7 @@ impl Ledger {
                 open.stage = Stage::Written;
                 let due = now + self.settings.visibility_timeout();
                 self.arm(agent, cursor, due);
+                self.begun(agent, cursor);
                 true
             }
             Stage::Written | Stage::PickedUp | Stage::Expiring => false,
@@ -259,6 +309,7 @@ impl Ledger {
             stage,
             due: None,
             credentials: Vec::new(),
+            timed: delivery.timed,
         });
         remember(&mut open.credentials, credential);
     }
@@ -276,8 +327,12 @@ impl Ledger {
     fn pick_up(&mut self, agent: &Arc<str>, cursor: u64, now: Instant) {
         let due = now + self.settings.pickup_timeout();
         if let Some(open) = self.find(agent, cursor) {
+            let begins = open.stage != Stage::PickedUp;
             open.stage = Stage::PickedUp;
             self.arm(agent, cursor, due);
+            if begins {
+                self.begun(agent, cursor);
+            }
         }
     }
 

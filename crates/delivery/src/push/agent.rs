@@ -29,6 +29,8 @@ pub(super) struct AgentRun {
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) breaker: Breaker,
     pub(super) in_flight: usize,
+    /// Cursors of open deliveries under way, also to an endpoint that the agent has left.
+    pub(super) posting: HashSet<u64>,
     /// Waits for its turn.
     pub(super) queued: bool,
     /// When it is looked at again, if that is planned.
@@ -41,6 +43,8 @@ pub(super) struct AgentRun {
     /// When the next replay is due, unix milliseconds; 0 = the tables are to be asked.
     replays_at_ms: Option<u64>,
     replaying: HashSet<DeliveryId>,
+    /// The last post was a replay: an open delivery goes first now.
+    replayed_last: bool,
 }
 
 impl AgentRun {
@@ -49,6 +53,7 @@ impl AgentRun {
             endpoint,
             breaker: Breaker::new(settings),
             in_flight: 0,
+            posting: HashSet::new(),
             queued: false,
             wake_at: None,
             since: 0,
@@ -56,6 +61,18 @@ impl AgentRun {
             more: true,
             replays_at_ms: Some(0),
             replaying: HashSet::new(),
+            replayed_last: false,
+        }
+    }
+
+    /// The same agent with another endpoint: what is under way to the one before is not posted again meanwhile.
+    pub(super) fn moved(self, endpoint: Arc<Endpoint>, settings: &PushSettings) -> Self {
+        Self {
+            queued: self.queued,
+            in_flight: self.in_flight,
+            posting: self.posting,
+            replaying: self.replaying,
+            ..Self::new(endpoint, settings)
         }
     }
 
@@ -89,7 +106,7 @@ impl AgentRun {
         self.more || !self.page.is_empty() || self.replays_at_ms.is_some_and(|due| due <= now_ms)
     }
 
-    /// The next delivery to post; counts as under way from here on.
+    /// The next delivery to post; counts as under way from here on. Only a replay unless `open`.
     ///
     /// # Errors
     /// When the tables cannot be read.
@@ -98,14 +115,35 @@ impl AgentRun {
         led: &dyn LedGroup,
         dispatch: &GroupDispatch,
         key: &Arc<str>,
+        open: bool,
     ) -> Result<Next, ServiceError> {
         let now_ms = led.now_ms();
-        if self.replays_at_ms.is_some_and(|due| due <= now_ms)
+        let replays = self.replays_at_ms.is_some_and(|due| due <= now_ms);
+        // In turns: neither a backlog nor many replays hold up the others.
+        if replays
+            && !self.replayed_last
+            && let Some(job) = self.next_replay(led, now_ms)?
+        {
+            self.replayed_last = true;
+            return Ok(Next::Post(Box::new(job)));
+        }
+        let next = if open {
+            self.next_open(led, dispatch, key)?
+        } else {
+            Next::Nothing
+        };
+        if replays
+            && self.replayed_last
+            && matches!(next, Next::Nothing)
             && let Some(job) = self.next_replay(led, now_ms)?
         {
             return Ok(Next::Post(Box::new(job)));
         }
-        self.next_open(led, dispatch, key)
+        if let Next::Post(job) = &next {
+            self.replayed_last = false;
+            self.posting.insert(job.cursor);
+        }
+        Ok(next)
     }
 
     fn next_open(
@@ -129,7 +167,11 @@ impl AgentRun {
             };
             // The header alone says whether it is to be posted; most of a long mailbox is not.
             let due = match row(led, id, 0)? {
-                Some(rows) => is_due(&header(&rows)?, cursor) && !dispatch.pass_over(key, cursor),
+                Some(rows) => {
+                    is_due(&header(&rows)?, cursor)
+                        && !self.posting.contains(&cursor)
+                        && !dispatch.pass_over(key, cursor)
+                }
                 None => false,
             };
             let rows = if due {
@@ -177,7 +219,8 @@ impl AgentRun {
                 self.replays_at_ms = Some(row.next_attempt_at_ms);
                 return Ok(None);
             }
-            if let Some(job) = replay(led, id, &row)? {
+            let read = replay(led, id, &row).inspect_err(|_| self.replays_at_ms = Some(0))?;
+            if let Some(job) = read {
                 self.replaying.insert(id);
                 // There may be another one.
                 self.replays_at_ms = Some(0);

@@ -2,6 +2,7 @@
 
 use super::connect::{ConnectError, Dialer, GuardedTcp, Resolver};
 use super::guard::Guard;
+use super::lookups::BoundedLookups;
 use super::settings::{
     IDLE_TIMEOUT, PushSettings, RESPONSE_BODY_BYTES_MAX, RESPONSE_BODY_TIMEOUT, RESPONSE_HEAD_BYTES_MAX,
 };
@@ -89,7 +90,7 @@ impl PushClient {
     #[must_use]
     pub fn new(settings: &PushSettings, tls: rustls::ClientConfig, resolver: Arc<dyn Resolver>) -> Self {
         let tcp = GuardedTcp {
-            resolver,
+            resolver: Arc::new(BoundedLookups::new(resolver)),
             guard: Arc::new(Guard::new(settings.allow_networks.clone())),
         };
         let https = HttpsConnectorBuilder::new()

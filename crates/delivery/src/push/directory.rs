@@ -43,6 +43,8 @@ pub(crate) struct Endpoint {
     pub(crate) service_account_id: String,
     pub(crate) url_text: String,
     pub(crate) url: Uri,
+    pub(crate) host: Arc<str>,
+    pub(crate) workspace: Arc<str>,
     pub(crate) keys: SigningKeys,
 }
 
@@ -209,9 +211,11 @@ impl PushDirectory {
 /// `None` for a URL that nobody can post to; the gateway accepts none.
 fn endpoint(agent: PushAgent) -> Option<(Arc<str>, Arc<Endpoint>)> {
     let url: Uri = agent.callback_url.parse().ok()?;
-    url.host()?;
+    let host = Arc::from(url.host()?.to_ascii_lowercase());
     let key: Arc<str> = Arc::from(agent.address.as_str());
     let endpoint = Endpoint {
+        host,
+        workspace: Arc::from(agent.workspace_id.as_str()),
         agent: AgentRef {
             key: agent.address.clone(),
             address: agent.address,

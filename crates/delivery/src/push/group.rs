@@ -5,20 +5,21 @@ use super::agent::{AgentRun, Next};
 use super::breaker::Advice;
 use super::directory::{Changed, Endpoint};
 use super::post::{Attempt, Health};
+use super::shares::Share;
 use crate::dispatch::GroupDispatch;
 use crate::metrics;
 use crate::ports::{AppliedFeed, AppliedNotice, LedGroup, Network};
 use baton_protocol::DeliveryId;
 use baton_state_machine::Effect;
 use futures::FutureExt;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
-use tokio::sync::{AcquireError, OwnedSemaphorePermit};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, watch};
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
@@ -56,6 +57,10 @@ pub(crate) struct PushGroup {
     /// Ended with this object: without the leadership a post cannot say what it came to.
     posts: JoinSet<Posted>,
     slot: Option<Slot>,
+    /// Agents whose host or workspace has all of its share under way, or whose workers have credit.
+    parked: HashSet<Arc<str>>,
+    freed: watch::Receiver<u64>,
+    credits: watch::Receiver<u64>,
 }
 
 impl PushGroup {
@@ -68,6 +73,9 @@ impl PushGroup {
     ) -> Self {
         Self {
             feed: led.applied(),
+            freed: push.shares.freed(),
+            credits: dispatch.credits(),
+            parked: HashSet::new(),
             changes: push.directory.changes(),
             push,
             led,
@@ -109,6 +117,8 @@ impl PushGroup {
                     yield_now().await;
                 }
                 () = at(wake) => self.wake(),
+                Ok(()) = self.freed.changed(), if !self.parked.is_empty() => self.unpark(),
+                Ok(()) = self.credits.changed(), if !self.parked.is_empty() => self.unpark(),
             }
         }
     }
@@ -122,6 +132,7 @@ impl PushGroup {
                         Effect::Replay { agent_key } => self.note(agent_key, AgentRun::has_replays),
                         Effect::Withdraw { .. }
                         | Effect::PickedUp { .. }
+                        | Effect::Limit { .. }
                         | Effect::Send { .. }
                         | Effect::Timer { .. }
                         | Effect::Endpoint { .. }
@@ -169,6 +180,13 @@ impl PushGroup {
         }
     }
 
+    /// What held these agents back may be over.
+    fn unpark(&mut self) {
+        for key in std::mem::take(&mut self.parked) {
+            self.queue(&key);
+        }
+    }
+
     fn look_at_all(&mut self) {
         let found: HashMap<_, _> = self
             .push
@@ -202,10 +220,10 @@ impl PushGroup {
             Some(_) | None => {
                 let before = self.agents.remove(key);
                 self.unwake(before.as_ref(), key);
-                let mut run = AgentRun::new(endpoint, &self.push.settings);
-                // An agent in the queue stays there once.
-                run.queued = before.as_ref().is_some_and(|b| b.queued);
-                run.in_flight = before.map_or(0, |b| b.in_flight);
+                let run = match before {
+                    Some(before) => before.moved(endpoint, &self.push.settings),
+                    None => AgentRun::new(endpoint, &self.push.settings),
+                };
                 self.agents.insert(Arc::clone(key), run);
                 self.queue(key);
             }
@@ -274,7 +292,15 @@ impl PushGroup {
                     continue;
                 }
             }
-            match run.next(self.led.as_ref(), &self.dispatch, &key) {
+            let Some(share) = self.push.shares.take(&run.endpoint.host, &run.endpoint.workspace) else {
+                self.parked.insert(Arc::clone(&key));
+                // Should nobody say that one is free.
+                self.wake_at(&key, now + LOOK_AGAIN);
+                continue;
+            };
+            // Workers with credit take what comes; replays are the endpoint's all the same.
+            let open = !self.dispatch.has_credit(&key);
+            match run.next(self.led.as_ref(), &self.dispatch, &key, open) {
                 Ok(Next::Post(job)) => {
                     run.in_flight += 1;
                     run.breaker.started();
@@ -285,12 +311,27 @@ impl PushGroup {
                         endpoint: Arc::clone(&run.endpoint),
                         job: *job,
                     };
-                    self.post(&key, attempt, slot);
+                    if attempt.job.id.replay == 0 {
+                        self.dispatch.begin_post(&key, attempt.job.cursor);
+                    }
+                    self.post(&key, attempt, (slot, share));
                     self.queue_if_more(&key);
                 }
-                Ok(Next::Again) => self.queue(&key),
-                Ok(Next::Nothing) => self.queue_if_more(&key),
+                Ok(Next::Again) => {
+                    share.unused();
+                    self.queue(&key);
+                }
+                Ok(Next::Nothing) => {
+                    share.unused();
+                    if open {
+                        self.queue_if_more(&key);
+                    } else {
+                        self.parked.insert(Arc::clone(&key));
+                        self.wake_for_replay(&key);
+                    }
+                }
                 Err(error) => {
+                    share.unused();
                     warn!(group_id = self.led.group_id().0, agent = %key, %error, "cannot read what to push");
                     self.wake_at(&key, now + LOOK_AGAIN);
                 }
@@ -299,7 +340,7 @@ impl PushGroup {
         }
     }
 
-    fn post(&mut self, key: &Arc<str>, attempt: Attempt, slot: OwnedSemaphorePermit) {
+    fn post(&mut self, key: &Arc<str>, attempt: Attempt, slot: (OwnedSemaphorePermit, Share)) {
         let (agent, id, cursor) = (Arc::clone(key), attempt.job.id, attempt.job.cursor);
         let endpoint = Arc::clone(&attempt.endpoint);
         self.posts.spawn(async move {
@@ -322,16 +363,28 @@ impl PushGroup {
         };
         if run.wants(now_ms) {
             self.queue(key);
-        } else if let Some(due_ms) = run.replay_due_ms() {
-            let at = Instant::now() + Duration::from_millis(due_ms.saturating_sub(now_ms));
-            self.wake_at(key, at);
+        } else {
+            self.wake_for_replay(key);
+        }
+    }
+
+    /// Looks at the agent again when its next replay is due.
+    fn wake_for_replay(&mut self, key: &Arc<str>) {
+        let due = self.agents.get(key).and_then(AgentRun::replay_due_ms);
+        if let Some(due_ms) = due {
+            let wait_ms = due_ms.saturating_sub(self.led.now_ms());
+            self.wake_at(key, Instant::now() + Duration::from_millis(wait_ms));
         }
     }
 
     fn on_posted(&mut self, posted: Posted) {
+        if posted.id.replay == 0 {
+            self.dispatch.end_post(&posted.agent, posted.cursor);
+        }
         let Some(run) = self.agents.get_mut(&posted.agent) else {
             return;
         };
+        run.posting.remove(&posted.cursor);
         run.in_flight = run.in_flight.saturating_sub(1);
         if posted.id.replay > 0 {
             run.replay_over(posted.id);

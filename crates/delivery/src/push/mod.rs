@@ -4,7 +4,10 @@
 //! to is a command: taken (`AcknowledgeAttempt`) or failed (`FailAttempt`, which plans a fresh cursor as a replicated
 //! timer). So a new leader goes on where the log says, and an agent that becomes a push agent gets what is open.
 //!
-//! An endpoint costs at most its share of posts, each bounded in time and bytes; one that keeps failing is left alone
+//! While a worker of an agent has credit, nothing new is posted to it; what was posted or waits for its next attempt stays
+//! with the endpoint.
+//!
+//! An endpoint, its host and its workspace cost at most their shares of posts, each bounded in time and bytes; one that keeps failing is left alone
 //! for a while, which costs no attempts.
 
 mod agent;
@@ -15,8 +18,10 @@ mod directory;
 mod group;
 mod guard;
 mod ladder;
+mod lookups;
 mod post;
 pub mod settings;
+mod shares;
 mod sign;
 
 pub(crate) use group::PushGroup;
@@ -29,6 +34,7 @@ pub use settings::PushSettings;
 
 use baton_protocol::FeedItem;
 use bytes::Bytes;
+use shares::Shares;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
@@ -46,6 +52,8 @@ pub struct Push {
     pub(crate) body: Arc<dyn PushBody>,
     /// Posts that may be under way.
     pub(crate) slots: Arc<Semaphore>,
+    /// Of these, to one host and for one workspace.
+    pub(crate) shares: Arc<Shares>,
 }
 
 impl std::fmt::Debug for Push {
@@ -67,6 +75,7 @@ impl Push {
     ) -> Arc<Self> {
         Arc::new(Self {
             slots: Arc::new(Semaphore::new(settings.concurrency.max(1))),
+            shares: Shares::new(settings.host_concurrency, settings.workspace_concurrency),
             directory,
             client,
             settings,

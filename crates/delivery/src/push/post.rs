@@ -4,6 +4,7 @@ use super::Push;
 use super::client::Outcome;
 use super::directory::Endpoint;
 use super::ladder::delay_ms;
+use super::shares::Share;
 use crate::backoff::Backoff;
 use crate::metrics;
 use crate::ports::{LedGroup, Network};
@@ -11,7 +12,7 @@ use baton_protocol::proto::internal::{
     AcknowledgeAttempt, DisableCallback, FailAttempt, Intent, Payload, PushReport, RecordReplay, command,
     reply,
 };
-use baton_protocol::{DeliveryId, FeedItem, Route, trace};
+use baton_protocol::{DeliveryId, ErrorCode, FeedItem, Route, ServiceError, trace};
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{HeaderMap, StatusCode};
 use std::sync::Arc;
@@ -59,7 +60,7 @@ pub(super) struct Attempt {
 
 impl Attempt {
     /// Posts, lets go of `slot`, and returns when the log knows.
-    pub(super) async fn run(self, slot: OwnedSemaphorePermit) -> Health {
+    pub(super) async fn run(self, slot: (OwnedSemaphorePermit, Share)) -> Health {
         let span = debug_span!(
             "attempt.push",
             group_id = self.led.group_id().0,
@@ -71,7 +72,7 @@ impl Attempt {
         self.post_and_report(slot).instrument(span).await
     }
 
-    async fn post_and_report(self, slot: OwnedSemaphorePermit) -> Health {
+    async fn post_and_report(self, slot: (OwnedSemaphorePermit, Share)) -> Health {
         if !self.led.is_leader() {
             return Health::Unknown;
         }
@@ -112,7 +113,8 @@ impl Attempt {
         let body = self.push.body.render(&item, &id, job.id.replay > 0);
         let now_ms = self.led.now_ms();
         let signed_at = (now_ms / 1_000).to_string();
-        let signed = self.endpoint.keys.sign(&id, now_ms, &body);
+        let message_id = message_id(&job.intent, job.id);
+        let signed = self.endpoint.keys.sign(&message_id, now_ms, &body);
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
@@ -123,7 +125,7 @@ impl Attempt {
         };
         put("x-axme-delivery-id", &id);
         put("x-axme-timestamp", &signed_at);
-        put("webhook-id", &id);
+        put("webhook-id", &message_id);
         put("webhook-timestamp", &signed_at);
         if let Some(signed) = signed {
             put("x-axme-signature", &signed.axme);
@@ -142,8 +144,12 @@ impl Attempt {
         while self.led.is_leader() {
             match self.led.propose(body.clone()).await.map(|reply| reply.outcome) {
                 Ok(Some(reply::Outcome::Rejected(rejection))) => {
-                    debug!(rejection.message, "the delivery is another one by now");
-                    return true;
+                    let error = ServiceError::from(rejection);
+                    if is_final(error.code) {
+                        debug!(%error, "the delivery is another one by now");
+                        return true;
+                    }
+                    debug!(%error, "the log did not take what a push came to");
                 }
                 Ok(_) => return true,
                 Err(error) => debug!(%error, "the log cannot be told what a push came to"),
@@ -164,7 +170,11 @@ impl Attempt {
             }
             Outcome::Failed(failure) => (0, failure.text(), None),
         };
-        let schedule_ms = &self.push.settings.retry_schedule_ms;
+        let limits = job.intent.limits.unwrap_or_default();
+        let own = limits.retry_schedule_ms();
+        let schedule_ms = own
+            .as_ref()
+            .map_or(&self.push.settings.retry_schedule_ms[..], |own| own);
         let push = Some(PushReport {
             agent: Some(self.endpoint.agent.clone()),
             service_account_id: self.endpoint.service_account_id.clone(),
@@ -212,6 +222,21 @@ impl Attempt {
     }
 }
 
+/// What receivers recognise repeats by. An intent that comes back to an agent after a transfer is news, though its record is
+/// the one it had there before.
+fn message_id(intent: &Intent, id: DeliveryId) -> String {
+    if id.replay > 0 || intent.handler_generation == 0 {
+        return id.to_string();
+    }
+    format!("{id}-{}", intent.handler_generation)
+}
+
+/// Whether a refusal stays one: the delivery is over or another one, or nobody knows the command. Anything else may go
+/// through when it is said again.
+fn is_final(code: ErrorCode) -> bool {
+    !code.retryable() && !matches!(code, ErrorCode::CommandExpired | ErrorCode::Internal)
+}
+
 fn is_success(status: u16) -> bool {
     (200..300).contains(&status)
 }
@@ -247,3 +272,40 @@ pub(crate) const OUTCOMES: [&str; 11] = [
     "timeout",
     "broken",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_intent_that_comes_back_is_news() {
+        let intent_id = baton_protocol::IntentId::new(1, baton_protocol::Slot::from_bits(3), 7);
+        let id = DeliveryId::new(intent_id, "agent");
+        let at = |handler_generation| Intent {
+            handler_generation,
+            ..Intent::default()
+        };
+        assert_eq!(message_id(&at(0), id), id.to_string());
+        assert_ne!(message_id(&at(2), id), message_id(&at(0), id));
+        assert_eq!(message_id(&at(2), id.replayed(1)), id.replayed(1).to_string());
+    }
+
+    #[test]
+    fn what_may_go_through_later_is_said_again() {
+        for code in [
+            ErrorCode::StaleAttempt,
+            ErrorCode::NotFound,
+            ErrorCode::IntentTerminal,
+        ] {
+            assert!(is_final(code), "{code:?}");
+        }
+        for code in [
+            ErrorCode::BacklogFull,
+            ErrorCode::CommandExpired,
+            ErrorCode::Unavailable,
+            ErrorCode::Internal,
+        ] {
+            assert!(!is_final(code), "{code:?}");
+        }
+    }
+}

@@ -37,6 +37,10 @@ pub struct PushSettings {
     pub concurrency: usize,
     /// Of these, to one endpoint.
     pub endpoint_concurrency: usize,
+    /// Of these, to one host.
+    pub host_concurrency: usize,
+    /// Of these, for the agents of one workspace.
+    pub workspace_concurrency: usize,
     /// Time one attempt may take, from the name's resolution to the answer's head.
     pub timeout_ms: u64,
     /// Pauses after the first, second, … failed attempt; the last one repeats.
@@ -59,6 +63,8 @@ impl Default for PushSettings {
         Self {
             concurrency: 256,
             endpoint_concurrency: 16,
+            host_concurrency: 64,
+            workspace_concurrency: 128,
             timeout_ms: 10_000,
             retry_schedule_ms: vec![30_000, 120_000, 600_000],
             allow_http: false,

@@ -9,13 +9,14 @@ use crate::ports::{AppliedFeed, AppliedNotice, LedGroup, Network};
 use crate::settings::{
     DeliverySettings, WORK_PAYLOAD_BYTES_MAX, WORK_PROPOSALS_IN_FLIGHT_MAX, WORK_PROPOSALS_WAITING_MAX,
 };
-use baton_protocol::proto::internal::{AttemptGrant, Reply, WorkUp, command, reply};
+use baton_protocol::proto::internal::{AttemptGrant, IntentLimits, Reply, WorkUp, command, reply};
 use baton_protocol::{ErrorCode, IntentId, Route, ServiceError};
 use baton_state_machine::{Applied, Effect};
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
+use prost::Message;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -215,6 +216,7 @@ impl Task {
                     cursor,
                     intent_id,
                 } => self.engine.withdraw(agent_key, *cursor, *intent_id),
+                Effect::Limit { intent_id, .. } => self.engine.time(*intent_id),
                 Effect::PickedUp { .. }
                 | Effect::Send { .. }
                 | Effect::Timer { .. }
@@ -332,6 +334,13 @@ impl Task {
                 self.engine.take_back(grant);
                 continue;
             };
+            // Decodes that one field of the row and nothing else.
+            let limits = IntentLimits::decode(row.intent.clone())
+                .unwrap_or_default()
+                .limits;
+            if limits.is_some_and(|limits| limits.execution_timeout_seconds.is_some()) {
+                self.engine.time(grant.intent_id);
+            }
             frames.to(grant.key.session).grant(AttemptGrant {
                 worker: grant.key.worker,
                 counter: grant.counter,

@@ -28,6 +28,11 @@ pub(crate) struct Meta {
 
 impl Meta {
     pub(crate) fn set(&self, name: &str, url: &str) {
+        self.set_in(name, url, &agent(name).workspace_id);
+    }
+
+    /// The same for an agent of this workspace.
+    pub(crate) fn set_in(&self, name: &str, url: &str, workspace_id: &str) {
         let agent = agent(name);
         let pushed = PushAgent {
             address: agent.address.clone(),
@@ -40,7 +45,7 @@ impl Meta {
                 ..CallbackSecrets::default()
             }),
             org_id: agent.org_id,
-            workspace_id: agent.workspace_id,
+            workspace_id: workspace_id.to_owned(),
         };
         self.agents.lock().unwrap().insert(agent.address.clone(), pushed);
         self.announce(agent.address);

@@ -1,7 +1,7 @@
 //! Requests as the service's types, checked field by field.
 
 use baton_protocol::limits::{
-    ADDRESS_CHARS_MAX, BODY_BYTES_MAX, IDEMPOTENCY_KEY_CHARS_MAX, REASON_CHARS_MAX,
+    ADDRESS_CHARS_MAX, BODY_BYTES_MAX, IDEMPOTENCY_KEY_CHARS_MAX, REASON_CHARS_MAX, WAITS_FOR_CHARS_MAX,
 };
 use baton_protocol::proto::internal::{Payload, Status};
 use baton_protocol::proto::v1;
@@ -271,6 +271,7 @@ pub(super) fn resume(request: v1::ResumeRequest) -> Result<(IntentId, Continue, 
         Action::Error(error) => Fingerprint::default().text("error").payload(Some(error)),
         Action::Approve(approve) => Fingerprint::default().text("approve").number((*approve).into()),
         Action::NextHandler(next) => Fingerprint::default().text("next_handler").text(next),
+        Action::WaitForTool(tool) => Fingerprint::default().text("wait_for_tool").text(tool),
         Action::TaskResult(answer) => Fingerprint::default().text("task_result").payload(Some(answer)),
     };
     let common = Common {
@@ -287,6 +288,10 @@ pub(super) fn resume(request: v1::ResumeRequest) -> Result<(IntentId, Continue, 
         Action::NextHandler(next) => {
             let next = address(next, "next_handler")?.ok_or_else(|| missing("next_handler"))?;
             (ResumeKind::Control { approve: true }, Some(next))
+        }
+        Action::WaitForTool(tool) => {
+            let tool = text(tool, "wait_for_tool", WAITS_FOR_CHARS_MAX)?.unwrap_or_default();
+            (ResumeKind::Wait { tool }, None)
         }
         Action::TaskResult(answer) => {
             let members = parse_members(&payload(answer, "task_result")?.data)?;

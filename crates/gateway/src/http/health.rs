@@ -6,7 +6,6 @@ use axum::extract::{Query, State};
 use axum::response::Response;
 use baton_protocol::{ErrorCode, ServiceError};
 
-use super::call::Call;
 use super::error::ApiError;
 use super::render::Object;
 use super::{App, json};
@@ -68,28 +67,4 @@ fn check_json(check: &Check) -> Vec<u8> {
     out.flag("ok", check.ok);
     out.text("detail", &check.detail);
     out.finish()
-}
-
-pub(super) async fn capabilities(_: State<Arc<App>>, _: Call) -> Response {
-    let mut out = Object::ok();
-    out.texts(
-        "capabilities",
-        [
-            "intents.create",
-            "intents.observe",
-            "intents.resume",
-            "intents.resolve",
-            "agents.stream",
-            "agents.poll",
-            "scenarios.apply",
-            "service_accounts",
-            "inbox",
-            "idempotency",
-        ],
-    );
-    out.texts(
-        "supported_intent_types",
-        ["intent.ask.v1", "intent.notify.v1", "intent.task.v1"],
-    );
-    json(out.finish())
 }

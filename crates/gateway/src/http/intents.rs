@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::response::Response;
-use baton_protocol::limits::{ACTOR_CHARS_MAX, REASON_CHARS_MAX, REMIND_SECONDS_MAX, REMINDERS_MAX};
+use baton_protocol::limits::{
+    ACTOR_CHARS_MAX, REASON_CHARS_MAX, REMIND_SECONDS_MAX, REMINDERS_MAX, WAITS_FOR_CHARS_MAX,
+};
 use baton_protocol::proto::internal::{IntentView, Reminders, Status, Transitioned};
 use baton_protocol::{ErrorCode, IntentId, ServiceError};
 
@@ -12,6 +14,7 @@ use super::call::{Call, intent_id};
 use super::error::ApiError;
 use super::human_task::{decode_answer, decode_human_task};
 use super::json::{JsonObject, invalid, json_payload};
+use super::limits::decode_envelope;
 use super::render::{
     Beside, EventForm, Object, completion_json, event_json, intent_json, uuid_text, view_json,
 };
@@ -127,7 +130,9 @@ pub(super) async fn resume(
             expected_policy_generation: body.number("expected_policy_generation").ok().flatten(),
             ..decode_scope(&call)?
         },
-        ResumeKind::Control { .. } | ResumeKind::ControlOrResult { .. } => decode_change(&call, &body)?,
+        ResumeKind::Control { .. } | ResumeKind::ControlOrResult { .. } | ResumeKind::Wait { .. } => {
+            decode_change(&call, &body)?
+        }
     };
     let done = app.service.resume(&call.caller, id, resume, change).await?;
     let done = app.service.describe(id, done).await?;
@@ -178,7 +183,7 @@ pub(super) async fn policy(
     call: Call,
 ) -> Result<Response, ApiError> {
     let body = call.json()?;
-    let (grants, envelope) = (body.members("grants_patch")?, body.members("envelope_patch")?);
+    let (grants, envelope) = (body.members("grants_patch")?, decode_envelope(&body)?);
     if grants.is_none() && envelope.is_none() {
         return Err(invalid("grants_patch or envelope_patch is required").into());
     }
@@ -274,19 +279,31 @@ fn decode_resume(call: &Call, body: &JsonObject) -> Result<Resume, ServiceError>
     } else if body.is_empty() || body.keys().all(|key| CONTROL_KEYS.contains(&key)) {
         ResumeKind::ControlOrResult { body: whole() }
     } else {
-        let action = body.raw("action").map(serde_json::value::RawValue::get);
-        ResumeKind::Result {
-            body: whole(),
-            fail: action == Some("\"fail\""),
+        match body.raw("action").map(serde_json::value::RawValue::get) {
+            Some("\"wait\"") => decode_wait(body)?,
+            action => ResumeKind::Result {
+                body: whole(),
+                fail: action == Some("\"fail\""),
+            },
         }
     };
-    let steers = !matches!(kind, ResumeKind::Result { .. });
+    let steers = !matches!(kind, ResumeKind::Result { .. } | ResumeKind::Wait { .. });
     let next_handler = if steers {
         body.address("next_handler")?
     } else {
         None
     };
     Ok(Resume { kind, next_handler })
+}
+
+/// `{"action": "wait"}`: the handler has asked somebody outside and waits for the answer.
+fn decode_wait(body: &JsonObject) -> Result<ResumeKind, ServiceError> {
+    match body.text("waiting_reason", 32)?.as_deref() {
+        None | Some("WAITING_FOR_TOOL") => Ok(ResumeKind::Wait {
+            tool: body.text("tool", WAITS_FOR_CHARS_MAX)?.unwrap_or_default(),
+        }),
+        Some(_) => Err(invalid("waiting_reason must be WAITING_FOR_TOOL")),
+    }
 }
 
 /// What every change to an existing intent carries beside its own fields.

@@ -5,6 +5,7 @@ mod agent_path;
 mod agents;
 mod call;
 mod canonical;
+mod capabilities;
 mod deliveries;
 mod envelope;
 mod error;
@@ -14,6 +15,7 @@ mod inbox;
 mod intent_list;
 mod intents;
 mod json;
+mod limits;
 mod render;
 pub(crate) mod scenarios;
 mod schemas;
@@ -112,7 +114,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
         ("/v1/me", get(agents::me)),
         ("/v1/me/tasks", get(tasks::list)),
         ("/v1/approvals/{id}/decision", post(tasks::decide)),
-        ("/v1/capabilities", get(health::capabilities)),
+        ("/v1/capabilities", get(capabilities::list)),
         ("/v1/schemas", post(schemas::put)),
         ("/v1/schemas/{type}", get(schemas::get)),
         ("/v1/scenarios/apply", post(scenarios::apply)),

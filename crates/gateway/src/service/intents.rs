@@ -2,9 +2,9 @@
 
 use baton_protocol::limits::EVENTS_PAGE_MAX;
 use baton_protocol::proto::internal::{
-    Actor, AgentRef, EventPage, Gate, GetIntent, IdempotencyClaim, Intent, IntentView, KeyKind, ListEvents,
-    Member, Payload, ResolveIntent, ResumeIntent, Status, Transitioned, UpdateControls, UpdatePolicy,
-    command, query, query_reply, reply, resume_intent,
+    Actor, AgentRef, EnvelopeLimits, EventPage, Gate, GetIntent, IdempotencyClaim, Intent, IntentView,
+    KeyKind, ListEvents, Member, Payload, ResolveIntent, ResumeIntent, Status, Transitioned, UpdateControls,
+    UpdatePolicy, command, query, query_reply, reply, resume_intent,
 };
 use baton_protocol::{ErrorCode, IntentId, Route, ServiceError};
 
@@ -50,6 +50,8 @@ pub(crate) enum ResumeKind {
     Result { body: Payload, fail: bool },
     /// Steers it.
     Control { approve: bool },
+    /// Lets it wait for something outside, named for people.
+    Wait { tool: String },
     /// Only control keys: `apply` decides by who calls.
     ControlOrResult { body: Payload },
 }
@@ -60,6 +62,13 @@ pub(crate) struct Resume {
     pub kind: ResumeKind,
     /// Address to hand over to.
     pub next_handler: Option<String>,
+}
+
+/// A patch of the envelope: as it is shown, and what of it is enforced.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Envelope {
+    pub members: Vec<Member>,
+    pub limits: Option<EnvelopeLimits>,
 }
 
 /// A committed change.
@@ -192,11 +201,16 @@ impl Service {
     ) -> Result<Committed, Failure> {
         let (actor, idempotency) = self.prepare(caller, &change).await?;
         let next_handler = self.acting_for(caller, resume.next_handler.as_deref()).await?;
+        let mut waits_for = String::new();
         let (kind, result, fail, approve) = match resume.kind {
             ResumeKind::Result { body, fail } => (resume_intent::Kind::Result, Some(body), fail, false),
             ResumeKind::Control { approve } => (resume_intent::Kind::Control, None, false, approve),
             ResumeKind::ControlOrResult { body } => {
                 (resume_intent::Kind::ControlOrResult, Some(body), false, true)
+            }
+            ResumeKind::Wait { tool } => {
+                waits_for = tool;
+                (resume_intent::Kind::Wait, None, false, false)
             }
         };
         let body = command::Body::Resume(ResumeIntent {
@@ -210,6 +224,7 @@ impl Service {
             reason: change.reason,
             expected_policy_generation: change.expected_policy_generation,
             idempotency,
+            waits_for,
         });
         let done = self.transition(id, body).await?;
         if let Some(intent) = &done.reply.intent {
@@ -246,7 +261,7 @@ impl Service {
         caller: &Caller,
         id: IntentId,
         grants: Vec<Member>,
-        envelope: Vec<Member>,
+        envelope: Envelope,
         change: Change,
     ) -> Result<Committed, Failure> {
         let (actor, idempotency) = self.prepare(caller, &change).await?;
@@ -254,7 +269,8 @@ impl Service {
             actor: Some(actor),
             intent_id: id.to_bytes(),
             grants,
-            envelope,
+            envelope: envelope.members,
+            limits: envelope.limits,
             reason: change.reason,
             expected_policy_generation: change.expected_policy_generation,
             idempotency,

@@ -38,7 +38,7 @@ pub(crate) use approvals::Approval;
 pub(crate) use callbacks::{CALLBACK_URL_CHARS_MAX, SecretChange};
 pub(crate) use completion::CompletionDelivery;
 pub(crate) use end_notice::EndNotice;
-pub(crate) use intents::{Change, Resolve, Resume, ResumeKind, Transition};
+pub(crate) use intents::{Change, Envelope, Resolve, Resume, ResumeKind, Transition};
 pub(crate) use listing::{BulkCancel, BulkOutcome, IntentFilter};
 pub(crate) use submit::{Submit, SubmitReply, is_intent_type};
 pub(crate) use task_links::{LinkState, LinkedTask};

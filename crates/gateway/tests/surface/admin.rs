@@ -317,12 +317,23 @@ async fn health_speaks_without_a_key() {
     let verbose = server.get("/readyz?verbose").await.ok();
     assert_eq!(verbose["checks"][0]["name"], "meta");
     let capabilities = server.get("/v1/capabilities").await.ok();
-    assert!(
-        !capabilities["supported_intent_types"]
-            .as_array()
-            .unwrap()
-            .is_empty()
-    );
+    let listed = |name: &str| -> Vec<String> {
+        let list = capabilities[name].as_array().unwrap();
+        list.iter().map(|v| v.as_str().unwrap().to_owned()).collect()
+    };
+    for known in [
+        "intents.create",
+        "human_tasks",
+        "agents.push",
+        "inbox",
+        "deliveries",
+        "schemas",
+    ] {
+        assert!(listed("capabilities").contains(&known.to_owned()), "{known}");
+    }
+    let types = listed("supported_intent_types");
+    let fits = |name: &String| name.starts_with("intent.") && name.ends_with(".v1");
+    assert!(!types.is_empty() && types.iter().all(fits), "{types:?}");
     assert_eq!(
         server.get("/v1/tool-registry/macros").await.ok()["macros"],
         json!([])

@@ -15,3 +15,4 @@ mod support;
 mod task_page;
 mod tasks;
 mod tls;
+mod waits;

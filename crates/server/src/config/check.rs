@@ -48,8 +48,17 @@ pub fn check(config: &Config) -> Result<(), Failure> {
 }
 
 fn push(push: &super::Push) -> Result<(), Failure> {
-    if push.timeout_ms == 0 || push.concurrency == 0 || push.endpoint_concurrency == 0 {
-        return refuse("push.timeout_ms, push.concurrency and push.endpoint_concurrency must be at least 1");
+    let shares = [
+        push.concurrency,
+        push.endpoint_concurrency,
+        push.host_concurrency,
+        push.workspace_concurrency,
+    ];
+    if push.timeout_ms == 0 || shares.contains(&0) {
+        return refuse(
+            "push.timeout_ms and push.concurrency, push.endpoint_concurrency, push.host_concurrency and \
+             push.workspace_concurrency must be at least 1",
+        );
     }
     if push.retry_schedule_ms.is_empty() || push.retry_schedule_ms.iter().any(|ms| *ms > RETRY_PAUSE_MS_MAX) {
         return refuse(format!(

@@ -21,6 +21,10 @@ pub struct Push {
     pub concurrency: usize,
     /// Of these, to one endpoint.
     pub endpoint_concurrency: usize,
+    /// Of these, to one host.
+    pub host_concurrency: usize,
+    /// Of these, for the agents of one workspace.
+    pub workspace_concurrency: usize,
     /// Certificate authority (PEM) that endpoints may be signed by, beside those of the system.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca: Option<PathBuf>,
@@ -36,6 +40,8 @@ impl Default for Push {
             timeout_ms: settings.timeout_ms,
             concurrency: settings.concurrency,
             endpoint_concurrency: settings.endpoint_concurrency,
+            host_concurrency: settings.host_concurrency,
+            workspace_concurrency: settings.workspace_concurrency,
             ca: None,
         }
     }
@@ -48,6 +54,8 @@ impl Push {
         PushSettings {
             concurrency: self.concurrency,
             endpoint_concurrency: self.endpoint_concurrency,
+            host_concurrency: self.host_concurrency,
+            workspace_concurrency: self.workspace_concurrency,
             timeout_ms: self.timeout_ms,
             retry_schedule_ms: self.retry_schedule_ms.clone(),
             allow_http: self.allow_http,

@@ -1,6 +1,7 @@
 //! `AcknowledgeAttempt`: the endpoint of an agent took a pushed delivery.
 
 use crate::commands::fail_attempt::{fenced, stale};
+use crate::envelope;
 use crate::lifecycle::{self, Entry};
 use crate::pushes;
 use crate::references;
@@ -27,6 +28,7 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &AcknowledgeAttempt) 
     }
     pushes::note_attempt(tx, &mut intent, report, DeliveryState::Delivered, 0)?;
     intent.push.get_or_insert_default().taken_cursor = command.cursor;
+    envelope::begin(tx, &mut intent)?;
     if !intent.reference
         && matches!(
             intent.status(),

@@ -14,10 +14,15 @@ use baton_protocol::proto::internal::{
 use baton_protocol::{ErrorCode, IntentId};
 
 pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &FailAttempt) -> Outcome {
-    let mut intent = fenced(tx, &command.intent_id, command.cursor)?;
+    let intent = fenced(tx, &command.intent_id, command.cursor)?;
     if let Some(report) = &command.push {
         return not_taken(tx, intent, report);
     }
+    again_at_once(tx, intent)
+}
+
+/// An attempt has failed and the next one follows at once, if one is left.
+pub(crate) fn again_at_once(tx: &mut Transaction<'_, '_>, mut intent: Intent) -> Outcome {
     intent.failed_attempts = intent.failed_attempts.saturating_add(1);
     if intent.failed_attempts < intent.max_delivery_attempts {
         mailbox::requeue(tx, &mut intent)?;
@@ -27,7 +32,7 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &FailAttempt) -> Outc
 }
 
 /// There are attempts left.
-fn keep(tx: &mut Transaction<'_, '_>, intent: &Intent) -> Outcome {
+pub(crate) fn keep(tx: &mut Transaction<'_, '_>, intent: &Intent) -> Outcome {
     references::save(tx, intent)?;
     if intent.reference {
         handover::report(tx, intent, None)?;
@@ -35,7 +40,7 @@ fn keep(tx: &mut Transaction<'_, '_>, intent: &Intent) -> Outcome {
     Ok(done())
 }
 
-fn used_up(tx: &mut Transaction<'_, '_>, mut intent: Intent) -> Outcome {
+pub(crate) fn used_up(tx: &mut Transaction<'_, '_>, mut intent: Intent) -> Outcome {
     if intent.reference {
         references::give_up(tx, intent)?;
     } else {
@@ -58,11 +63,17 @@ fn not_taken(tx: &mut Transaction<'_, '_>, mut intent: Intent, report: &PushRepo
     }
     let due_ms = tx.now_ms.saturating_add(report.delay_ms.min(RETRY_DELAY_MS_MAX));
     pushes::note_attempt(tx, &mut intent, report, DeliveryState::Pending, due_ms)?;
+    wait(tx, &mut intent, due_ms)?;
+    keep(tx, &intent)
+}
+
+/// The open delivery waits for its next attempt. The caller saves the header.
+pub(crate) fn wait(tx: &mut Transaction<'_, '_>, intent: &mut Intent, due_ms: u64) -> Result<(), Stop> {
+    let (id, cursor) = (rows::id_of(intent)?, intent.mailbox_cursor);
     let push = intent.push.get_or_insert_default();
     (push.waiting_cursor, push.retry_at_ms) = (cursor, due_ms);
-    let id = rows::id_of(&intent)?;
     timers::add(tx, due_ms, id.slot(), TimerKind::PushRetry, id.as_bytes(), cursor);
-    keep(tx, &intent)
+    Ok(())
 }
 
 /// Ends an intent that cannot be delivered.

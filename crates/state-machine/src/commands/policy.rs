@@ -1,6 +1,7 @@
-//! `UpdatePolicy`: merges patches into the grants and the envelope of an intent.
+//! `UpdatePolicy`: merges patches into the grants and the envelope of an intent, and enforces what the latter bounds.
 
 use crate::controls;
+use crate::envelope;
 use crate::idempotency;
 use crate::lifecycle;
 use crate::transaction::{Outcome, Transaction, invalid};
@@ -21,6 +22,9 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &UpdatePolicy) -> Out
         controls::require_generation(&intent, command.expected_policy_generation)?;
         intent.grants = controls::merge(&intent.grants, &command.grants)?;
         intent.envelope = controls::merge(&intent.envelope, &command.envelope)?;
+        if let Some(limits) = &command.limits {
+            envelope::limit(tx, &mut intent, limits)?;
+        }
         intent.policy_generation = intent.policy_generation.saturating_add(1);
         intent.updated_at_ms = tx.now_ms;
         lifecycle::save(tx, &intent)?;

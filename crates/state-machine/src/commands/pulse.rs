@@ -1,5 +1,6 @@
 //! `Pulse`: fires timers that are due.
 
+use crate::envelope;
 use crate::gates;
 use crate::idempotency;
 use crate::intents;
@@ -51,6 +52,7 @@ fn fire(tx: &mut Transaction<'_, '_>, slot: Slot, timer: &Timer) -> Result<(), S
         TimerKind::Deadline => with_intent(tx, timer, |tx, id| time_out(tx, id, timer.guard)),
         TimerKind::Step => with_intent(tx, timer, |tx, id| scenario::timer(tx, id, timer.guard)),
         TimerKind::PushRetry => with_intent(tx, timer, |tx, id| push_again(tx, id, timer.guard)),
+        TimerKind::Attempt => with_intent(tx, timer, |tx, id| envelope::attempt_over(tx, id, timer)),
         TimerKind::IntentRetention => with_intent(tx, timer, lifecycle::erase),
         TimerKind::GateDeadline => with_intent(tx, timer, |tx, id| gates::expire(tx, id, timer)),
         TimerKind::GateReminder => with_intent(tx, timer, |tx, id| gates::remind(tx, id, timer)),

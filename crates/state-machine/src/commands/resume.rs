@@ -1,5 +1,6 @@
 //! `ResumeIntent`: an agent hands in its result, or a caller steers the intent.
 
+use crate::commands::wait;
 use crate::controls;
 use crate::gates;
 use crate::handover;
@@ -27,6 +28,7 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &ResumeIntent) -> Out
         match command.kind() {
             Kind::Unspecified => Err(invalid("resume kind is missing")),
             Kind::Result => result(tx, intent, command),
+            Kind::Wait => wait::apply(tx, intent, command),
             // Naming the next handler is no result, whoever does it.
             Kind::ControlOrResult
                 if command.next_handler.is_none() && visibility::is_handler(actor, &intent) =>
@@ -160,11 +162,7 @@ fn control(
     let actor = visibility::label(command.actor.as_ref());
     let event = match command.next_handler.as_ref() {
         Some(next) => Some(handover::transfer(tx, &mut intent, next, actor, &command.reason)?),
-        None => {
-            let event = lifecycle::start_work(tx, &mut intent, actor, &command.reason)?;
-            handover::started(tx, &intent)?;
-            event
-        }
+        None => wait::go_on(tx, &mut intent, actor, &command.reason)?,
     };
     intent.updated_at_ms = tx.now_ms;
     lifecycle::save(tx, &intent)?;
@@ -265,6 +263,7 @@ mod tests {
                 Effect::Send { .. }
                 | Effect::Timer { .. }
                 | Effect::PickedUp { .. }
+                | Effect::Limit { .. }
                 | Effect::Replay { .. }
                 | Effect::Endpoint { .. }
                 | Effect::Meta { .. } => None,

@@ -362,6 +362,8 @@ mod tests {
         }
         replica.now_ms += 1;
         written(&mut replica, Write::Reply("on it".into()));
+        replica.now_ms += 1;
+        replica.run(Body::Pulse(Pulse {}));
         let (mut seen, mut after_ms, mut after_thread_id) = (Vec::new(), 0, Bytes::new());
         loop {
             let q = ListThreadChanges {
@@ -382,7 +384,10 @@ mod tests {
         assert_eq!(ids, expected, "the thread that was written to last comes last");
     }
 
-    fn changed(replica: &Replica, after: Option<&Thread>) -> Vec<Thread> {
+    /// Log time goes on, so that nothing is held back.
+    fn changed(replica: &mut Replica, after: Option<&Thread>) -> Vec<Thread> {
+        replica.now_ms += 1;
+        replica.run(Body::Pulse(Pulse {}));
         let q = ListThreadChanges {
             owner: Some(agent("worker")),
             after_ms: after.map_or(0, |t| t.updated_at_ms),
@@ -403,11 +408,11 @@ mod tests {
     #[test]
     fn reading_is_no_change_and_leaves_one_timer() {
         let mut replica = delivered();
-        let (received, armed) = (changed(&replica, None), timers(&replica));
+        let (received, armed) = (changed(&mut replica, None), timers(&replica));
         for _ in 0..3 {
             replica.now_ms += 1;
             written(&mut replica, Write::Read(true));
-            assert!(changed(&replica, received.last()).is_empty());
+            assert!(changed(&mut replica, received.last()).is_empty());
             assert_eq!(timers(&replica), armed + 1);
         }
         replica.now_ms += 1;
@@ -417,12 +422,12 @@ mod tests {
             armed + 2,
             "one more is that of the sender's thread"
         );
-        let replied = changed(&replica, received.last());
+        let replied = changed(&mut replica, received.last());
         assert_eq!(replied.len(), 1);
         let due_ms = replica.now_ms + replica.ctx.settings.terminal_retention_ms;
         replica.now_ms += 1;
         written(&mut replica, Write::Read(true));
-        assert!(changed(&replica, replied.last()).is_empty());
+        assert!(changed(&mut replica, replied.last()).is_empty());
         // What was read is kept as long as what was written.
         replica.now_ms = due_ms;
         replica.run(Body::Pulse(Pulse {}));
@@ -448,7 +453,7 @@ mod tests {
                 ..write(Write::Reply("on it".into()))
             }));
         }
-        let shown = changed(&replica, None);
+        let shown = changed(&mut replica, None);
         let last = shown.last().unwrap();
         assert_eq!(last.thread_id, intent_id(&agent("worker"), newest).to_bytes());
         assert_eq!(kinds(last), ["intent_received", "reply"]);

@@ -4,10 +4,10 @@ use super::{AGENTS, SHARD_GROUPS, World, header};
 use baton_protocol::address::{AGENT_CORE, slot_of};
 use baton_protocol::proto::internal::command::Body;
 use baton_protocol::proto::internal::{
-    AcknowledgeOutbox, Actor, AgentRef, AttemptFence, DeliverMessage, FailAttempt, FinishAttempt,
-    FinishIdempotency, IdempotencyClaim, KeyKind, Member, OutboxMessage, Pulse, RedeliverIntent, Reminders,
-    Reply, ReserveIdempotency, ResolveIntent, ResumeIntent, SubmitIntent, UpdateControls, UpdatePolicy,
-    outbox_message, reply, resume_intent,
+    AcknowledgeOutbox, Actor, AgentRef, AttemptFence, DeliverMessage, EnvelopeLimits, FailAttempt,
+    FinishAttempt, FinishIdempotency, IdempotencyClaim, KeyKind, Member, OutboxMessage, Pulse,
+    RedeliverIntent, Reminders, Reply, ReserveIdempotency, ResolveIntent, ResumeIntent, StartAttempt,
+    SubmitIntent, UpdateControls, UpdatePolicy, outbox_message, reply, resume_intent,
 };
 use baton_protocol::{IntentId, Route};
 use baton_state_machine::testing::{actor, agent, json};
@@ -44,7 +44,7 @@ impl Draw {
 impl World {
     pub(super) fn command(&self, kind: u8, draw: &mut Draw) -> (usize, Body) {
         let shard = 1 + draw.below(u64::from(SHARD_GROUPS)) as usize;
-        match kind % 27 {
+        match kind % 28 {
             0..=3 => {
                 let submit = self.submit(draw);
                 (self.home(&submit.intent_id, draw), Body::Submit(submit))
@@ -63,6 +63,7 @@ impl World {
             22 => self.acknowledge(draw, shard),
             23 | 24 => self.answer_task(draw),
             25 => self.write_thread(draw),
+            26 => self.start_attempt(draw),
             _ => self.meta(draw),
         }
     }
@@ -181,7 +182,7 @@ impl World {
             kind: match draw.below(6) {
                 0 => resume_intent::Kind::Control.into(),
                 1 => resume_intent::Kind::ControlOrResult.into(),
-                2 => draw.below(5) as i32,
+                2 => draw.pick(&[0, 1, 2, 3, 4, 90]).unwrap(),
                 _ => resume_intent::Kind::Result.into(),
             },
             result: Some(json("{\"ok\":1}")),
@@ -227,10 +228,35 @@ impl World {
             grants: Self::members(draw),
             envelope: Self::members(draw),
             expected_policy_generation: draw.one_in(3).then(|| draw.below(2)),
+            limits: (!draw.one_in(3)).then(|| self.any_limits(draw)),
             intent_id: intent_id.clone(),
             ..UpdatePolicy::default()
         };
         (self.home(&intent_id, draw), Body::Policy(command))
+    }
+
+    /// Of every size, 0 and more than is allowed among them.
+    fn any_limits(&self, draw: &mut Draw) -> EnvelopeLimits {
+        let mut some = |most: u32| {
+            let value = if draw.one_in(12) {
+                u32::MAX
+            } else {
+                draw.below(most.into()) as u32
+            };
+            draw.one_in(2).then_some(value)
+        };
+        EnvelopeLimits {
+            max_retry_count: some(5),
+            retry_backoff_seconds: some(20),
+            execution_timeout_seconds: some(30),
+            ttl_seconds: some(90),
+            expires_at_ms: draw.one_in(3).then(|| draw.below(self.now_ms + 60_000)),
+        }
+    }
+
+    fn start_attempt(&self, draw: &mut Draw) -> (usize, Body) {
+        let (group, intent_id, cursor) = self.attempt(draw);
+        (group, Body::StartAttempt(StartAttempt { intent_id, cursor }))
     }
 
     /// An intent with its cursor, or a wrong one.

@@ -11,9 +11,10 @@ mod draw_meta;
 mod draw_people;
 mod draw_pushes;
 mod draw_scenarios;
+mod kinds;
 mod reads;
 
-use baton_protocol::address::{AGENT_CORE, canonical, slot_of};
+use baton_protocol::address::{AGENT_CORE, slot_of};
 use baton_protocol::proto::internal::command::Body;
 use baton_protocol::proto::internal::{
     AcknowledgeOutbox, ApiKey, Batch, BootstrapCluster, ClusterRecord, Command, DeliverMessage, Event,
@@ -25,6 +26,8 @@ use baton_state_machine::testing::{Replica, agent, refusal};
 use baton_state_machine::{Applied, Effect, MemoryTables, Tables, log_time_ms, outbox_head};
 use bytes::Bytes;
 use draw::Draw;
+use kinds::deliverable;
+pub(crate) use kinds::is_repeatable;
 pub(crate) use reads::{events, header};
 use reads::{listed_tasks, mailbox};
 use std::collections::{BTreeMap, BTreeSet};
@@ -237,6 +240,15 @@ impl World {
                 assert_eq!(intent.waiting_reason(), WaitingReason::Human);
                 asking.insert(*id);
             }
+            if let Some(retries) = intent.limits.and_then(|limits| limits.max_retry_count) {
+                assert_eq!(intent.max_delivery_attempts, retries + 1);
+            }
+            if let Some(deadline_ms) = intent.limits.and_then(|l| l.deadline_ms(intent.created_at_ms)) {
+                assert_eq!(
+                    intent.deadline_at_ms, deadline_ms,
+                    "the envelope's end is the deadline"
+                );
+            }
             let ending = check_events(replica, &intent);
             match (&ending, self.ended.get(id)) {
                 (Some(now), Some(before)) => assert_eq!(now, before, "a terminal event never changes"),
@@ -277,11 +289,6 @@ impl World {
             "mailboxes hold exactly the open deliverable intents"
         );
     }
-}
-
-fn deliverable(intent: &Intent) -> bool {
-    let core = canonical("acme", "prod", AGENT_CORE);
-    !intent.scenario_parent && !intent.gate_open && intent.holder().is_some_and(|h| h.address != core)
 }
 
 /// Whether the holder of an intent is in the group of this replica. Nobody has transferred a parent.
@@ -347,27 +354,6 @@ pub(crate) fn replay(log: &[Logged], restore_at: usize) -> Vec<Replica> {
         );
     }
     groups
-}
-
-/// Whether a batch holds only commands that are recognised by their id.
-pub(crate) fn is_repeatable(batch: &Batch) -> bool {
-    batch.commands.iter().all(|c| {
-        c.origin != 0
-            && !matches!(
-                c.body,
-                None | Some(
-                    Body::Pulse(_)
-                        | Body::FailAttempt(_)
-                        | Body::Redeliver(_)
-                        | Body::FinishAttempt(_)
-                        | Body::AcknowledgeAttempt(_)
-                        | Body::RecordReplay(_)
-                        | Body::DisableCallback(_)
-                        | Body::Deliver(_)
-                        | Body::Acknowledge(_)
-                )
-            )
-    })
 }
 
 pub(crate) fn account(id: &str, name: &str) -> ServiceAccount {

@@ -1,7 +1,7 @@
 //! Handing out: the oldest delivery to the worker whose turn it is.
 
 use super::output::Grant;
-use super::worker::{Held, Stage, WorkerKey};
+use super::worker::{Held, Stage, Start, WorkerKey};
 use super::{Engine, Proposal};
 use crate::settings::{WORK_READY_PAGE, WORK_ROUND_ITEMS_MAX};
 use baton_protocol::IntentId;
@@ -46,9 +46,10 @@ impl Engine {
             let agent = self.agents.get_mut(name)?;
             agent.ready.remove(&cursor);
             // With a listener: it comes back under another cursor, or is done.
-            if !self.dispatch.claim(name, cursor) {
+            if self.with_endpoint(name, id) || !self.dispatch.claim(name, cursor) {
                 continue;
             }
+            let agent = self.agents.get_mut(name)?;
             agent.held += 1;
             self.counter += 1;
             let fence = AttemptFence {
@@ -64,6 +65,7 @@ impl Engine {
                     worker: key,
                     stage: Stage::Sent,
                     due: now,
+                    start: Start::Untimed,
                 },
             );
             if let Some(worker) = self.workers.get_mut(&key) {
@@ -80,6 +82,16 @@ impl Engine {
             });
             return Some(key);
         }
+    }
+
+    /// Whether a push agent's endpoint took this delivery, or waits for its next attempt: it stays there.
+    fn with_endpoint(&self, name: &Arc<str>, id: IntentId) -> bool {
+        self.dispatch.is_pushed(name)
+            && self
+                .header(id)
+                .ok()
+                .flatten()
+                .is_some_and(|intent| self.dispatch.is_with_endpoint(name, &intent))
     }
 
     /// Brings a worker to the front that has room for an item.

@@ -31,7 +31,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use worker::{Held, Stage, Worker};
+use worker::{Held, Stage, Start, Worker};
 
 /// One node's stream, as far as handing out concerns it.
 #[derive(Debug, Default)]
@@ -207,13 +207,13 @@ impl Engine {
             return;
         }
         match self.open_cursor(key, id, fence) {
-            Some(cursor) => self.hold(key, id, cursor, fence, Stage::Written, due),
+            Some((cursor, start)) => self.hold(key, id, fence, (cursor, due, start)),
             None => self.lose(key, id, fence),
         }
     }
 
-    /// The cursor of an open delivery that an earlier leader gave out under `fence`.
-    fn open_cursor(&self, key: WorkerKey, id: IntentId, fence: AttemptFence) -> Option<u64> {
+    /// The cursor of an open delivery that an earlier leader gave out under `fence`, and whether its time is to run.
+    fn open_cursor(&self, key: WorkerKey, id: IntentId, fence: AttemptFence) -> Option<(u64, Start)> {
         if fence.term >= self.led.term() {
             return None;
         }
@@ -221,7 +221,13 @@ impl Engine {
         let intent = self.header(id).ok().flatten()?;
         let holder = intent.holder()?;
         let mine = holder.key == agent.as_ref() && !intent.status().is_terminal();
-        (mine && intent.mailbox_cursor != 0).then_some(intent.mailbox_cursor)
+        let limits = intent.limits.unwrap_or_default();
+        // An earlier leader may have told the log: a second time changes nothing.
+        let start = match limits.execution_timeout_seconds {
+            Some(_) => Start::Wanted,
+            None => Start::Untimed,
+        };
+        (mine && intent.mailbox_cursor != 0).then_some((intent.mailbox_cursor, start))
     }
 
     fn header(&self, id: IntentId) -> Result<Option<Intent>, ServiceError> {
@@ -241,10 +247,8 @@ impl Engine {
         &mut self,
         key: WorkerKey,
         id: IntentId,
-        cursor: u64,
         fence: AttemptFence,
-        stage: Stage,
-        due: Instant,
+        (cursor, due, start): (u64, Instant, Start),
     ) {
         let Some(worker) = self.workers.get_mut(&key) else {
             return;
@@ -263,10 +267,20 @@ impl Engine {
                 cursor,
                 fence,
                 worker: key,
-                stage,
+                stage: Stage::Written,
                 due,
+                start,
             },
         );
+    }
+
+    /// Attempts at this item may only take so long.
+    pub(super) fn time(&mut self, id: IntentId) {
+        if let Some(held) = self.held.get_mut(&id)
+            && held.start == Start::Untimed
+        {
+            held.start = Start::Wanted;
+        }
     }
 
     /// Adds to a worker's credits.

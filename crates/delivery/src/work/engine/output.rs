@@ -3,7 +3,8 @@
 use super::WorkerKey;
 use baton_protocol::IntentId;
 use baton_protocol::proto::internal::{
-    AttemptFence, AttemptLost, AttemptReceipt, FailAttempt, RedeliverIntent, WorkerClosed, command,
+    AttemptFence, AttemptLost, AttemptReceipt, FailAttempt, RedeliverIntent, StartAttempt, WorkerClosed,
+    command,
 };
 
 /// An item to hand out.
@@ -27,6 +28,8 @@ pub(in crate::work) enum Cause {
     Fail { receipt: Option<(u64, u64)> },
     /// A fresh cursor for listeners.
     Redeliver,
+    /// The time of an attempt runs.
+    Start,
 }
 
 /// A command to propose as leader.
@@ -47,6 +50,18 @@ impl Proposal {
         Self {
             intent_id,
             cause: Cause::Fail { receipt },
+            body,
+        }
+    }
+
+    pub(super) fn start(intent_id: IntentId, cursor: u64) -> Self {
+        let body = command::Body::StartAttempt(StartAttempt {
+            intent_id: intent_id.to_bytes(),
+            cursor,
+        });
+        Self {
+            intent_id,
+            cause: Cause::Start,
             body,
         }
     }

@@ -1,7 +1,7 @@
 //! What workers report, and what the log says to it.
 
 use super::output::Cause;
-use super::worker::{Stage, WorkerKey};
+use super::worker::{Stage, Start, WorkerKey};
 use super::{Engine, Proposal};
 use crate::metrics;
 use baton_protocol::limits::WORK_DELAY_MAX_MS;
@@ -185,6 +185,12 @@ impl Engine {
             Cause::Fail { receipt } => self.failed(id, receipt, result, now),
             // Whatever went wrong, the delivery has another cursor or is open to the next worker.
             Cause::Redeliver => {}
+            Cause::Start => {
+                let again = result.is_err_and(|error| error.code.retryable());
+                if let Some(held) = self.held.get_mut(&id).filter(|_| again) {
+                    held.start = Start::Wanted;
+                }
+            }
         }
         true
     }

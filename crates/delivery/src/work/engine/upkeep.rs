@@ -1,7 +1,7 @@
 //! What time does to items, and what the leader does when it has missed something.
 
 use super::Engine;
-use super::worker::{Stage, WorkerKey};
+use super::worker::{Stage, Start, WorkerKey};
 use baton_protocol::IntentId;
 use baton_protocol::proto::internal::WorkerStop;
 use std::collections::HashSet;
@@ -47,6 +47,12 @@ impl Engine {
                 self.fail_again(id);
             } else {
                 self.fail(id, None);
+            }
+        }
+        for (id, held) in &mut self.held {
+            if held.start == Start::Wanted && matches!(held.stage, Stage::Written | Stage::Finishing(_)) {
+                held.start = Start::Told;
+                self.out.proposals.push(super::Proposal::start(*id, held.cursor));
             }
         }
         self.delays.retain(|_, due| *due > now);

@@ -51,4 +51,15 @@ pub(super) struct Held {
     pub(super) worker: WorkerKey,
     pub(super) stage: Stage,
     pub(super) due: Instant,
+    pub(super) start: Start,
+}
+
+/// Whether the log is to be told that an attempt has begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    /// Attempts may take as long as they like.
+    Untimed,
+    /// Once the worker has it.
+    Wanted,
+    Told,
 }

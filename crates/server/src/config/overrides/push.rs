@@ -48,6 +48,22 @@ pub struct PushFlags {
         help_heading = "Push"
     )]
     pub push_endpoint_concurrency: Option<usize>,
+    /// Of these, to one host [key: push.host_concurrency; default: 64]
+    #[arg(
+        long,
+        env = "BATON_PUSH_HOST_CONCURRENCY",
+        value_name = "N",
+        help_heading = "Push"
+    )]
+    pub push_host_concurrency: Option<usize>,
+    /// Of these, for the agents of one workspace [key: push.workspace_concurrency; default: 128]
+    #[arg(
+        long,
+        env = "BATON_PUSH_WORKSPACE_CONCURRENCY",
+        value_name = "N",
+        help_heading = "Push"
+    )]
+    pub push_workspace_concurrency: Option<usize>,
     /// Authority that endpoints may be signed by, beside those of the system (PEM) [key: push.ca]
     #[arg(long, env = "BATON_PUSH_CA", value_name = "FILE", help_heading = "Push")]
     pub push_ca: Option<PathBuf>,
@@ -61,6 +77,8 @@ impl PushFlags {
         values.set("push.timeout_ms", self.push_timeout_ms);
         values.set("push.concurrency", self.push_concurrency);
         values.set("push.endpoint_concurrency", self.push_endpoint_concurrency);
+        values.set("push.host_concurrency", self.push_host_concurrency);
+        values.set("push.workspace_concurrency", self.push_workspace_concurrency);
         values.set("push.ca", path(self.push_ca.as_deref()));
     }
 }
