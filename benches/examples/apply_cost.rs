@@ -91,6 +91,7 @@ fn run(kind: &str) -> [f64; 2] {
                     cursor, intent_id, ..
                 } => Some((*cursor, *intent_id)),
                 Effect::Withdraw { .. }
+                | Effect::PickedUp { .. }
                 | Effect::Send { .. }
                 | Effect::Timer { .. }
                 | Effect::Replay { .. }
