@@ -104,6 +104,9 @@ PUBLISHED: list[tuple[str, str, str, dict[str, set[str]]]] = [
     # A list of more than one page says where the next one begins.
     ("GET", r"/v1/me/tasks", "api.tasks.list.response", {"": {"next_cursor"}}),
     ("POST", r"/v1/approvals/[^/]+/decision", "api.approvals.decision.response", {}),
+    ("POST", r"/v1/schemas", "api.schemas.upsert.response", {}),
+    ("GET", r"/v1/schemas/[^/]+", "api.schemas.get.response", {}),
+    ("GET", r"/v1/capabilities", "api.capabilities.get.response", {}),
     ("GET", r"/v1/inbox", "api.inbox.list.response", {}),
     ("GET", r"/v1/inbox/changes", "api.inbox.changes.response", {}),
     ("GET", r"/v1/inbox/(?!changes)[^/]+", "api.inbox.thread.response", {}),

@@ -220,6 +220,17 @@ def test_operators_list_and_cancel_in_bulk_on_any_node(ws: Workspace):
         assert {intent(plain, i)["status"] for i in made} == {"CANCELED"}
 
 
+@pytest.mark.parametrize("node", [0, 1, 2])
+def test_every_node_says_what_it_can_do(ws: Workspace, node: int):
+    with http(ws.cluster.urls[node], ws.cluster.key) as plain:
+        said = plain.get("/v1/capabilities").json()  # checked against the published schema
+    assert len(said["capabilities"]) == len(set(said["capabilities"]))
+    assert {"intents.create", "intents.observe", "intents.envelope", "human_tasks", "agents.push"} <= set(said["capabilities"])
+    assert "intent.task.v1" in said["supported_intent_types"]
+    with http(ws.cluster.urls[node], None) as nobody:
+        assert nobody.get("/v1/capabilities").status_code == 401
+
+
 def test_a_schema_set_on_one_node_counts_on_every_node(ws: Workspace):
     kind = f"intent.checked_{payment.fresh('x').replace('-', '_')}.v1"
     document = {"type": "object", "required": ["amount"], "properties": {"amount": {"type": "integer"}}}
