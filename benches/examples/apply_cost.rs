@@ -92,6 +92,7 @@ fn run(kind: &str) -> [f64; 2] {
                 } => Some((*cursor, *intent_id)),
                 Effect::Withdraw { .. }
                 | Effect::PickedUp { .. }
+                | Effect::Limit { .. }
                 | Effect::Send { .. }
                 | Effect::Timer { .. }
                 | Effect::Replay { .. }
