@@ -232,7 +232,8 @@ def test_every_node_says_what_it_can_do(ws: Workspace, node: int):
 
 
 def test_a_schema_set_on_one_node_counts_on_every_node(ws: Workspace):
-    kind = f"intent.checked_{payment.fresh('x').replace('-', '_')}.v1"
+    # The published schema of the answer asks for three words and a version.
+    kind = f"intent.checked.{payment.fresh('x').replace('-', '_')}.v1"
     document = {"type": "object", "required": ["amount"], "properties": {"amount": {"type": "integer"}}}
     new = {"semantic_type": kind, "schema_json": document, "compatibility_mode": "strict"}
     nodes = ws.cluster.urls

@@ -274,10 +274,10 @@ mod tests {
                 limit: 10,
                 ..ListThreadChanges::default()
             };
-            match replica.ask(query::Body::ListThreadChanges(q)) {
-                query_reply::Outcome::Threads(page) => page,
-                other => panic!("{other:?}"),
-            }
+            let query_reply::Outcome::Threads(page) = replica.ask(query::Body::ListThreadChanges(q)) else {
+                panic!("refused")
+            };
+            page
         };
         let early = page(&replica);
         assert!(early.threads.is_empty() && early.held_back);

@@ -270,7 +270,7 @@ impl Bench<'_> {
                 let api = target.api()?;
                 Agents::Posted(Endpoint::start(load, driver, &api, self.options.push_listen).await?)
             }
-            _ => Agents::None,
+            Mode::Submit | Mode::Get | Mode::FanOut | Mode::Waiting => Agents::None,
         })
     }
 
