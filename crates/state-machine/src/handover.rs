@@ -9,18 +9,22 @@ use crate::keys;
 use crate::lifecycle::{self, Entry};
 use crate::mailbox;
 use crate::outbox;
-use crate::references;
+use crate::references::{self, BACKLOG_FULL};
 use crate::rows;
 use crate::scenario;
-use crate::transaction::{Appended, Stop, Transaction, invalid};
+use crate::transaction::{Appended, Stop, Transaction, invalid, reject};
 use baton_protocol::address::slot_of;
 use baton_protocol::proto::internal::reference_update::Kind;
 use baton_protocol::proto::internal::{
     AgentRef, EventDetails, EventType, Intent, Payload, ReferenceReport, ReferenceUpdate, Status,
     WaitingReason, outbox_message,
 };
-use baton_protocol::{GroupId, IntentId};
+use baton_protocol::{ErrorCode, GroupId, IntentId};
 use bytes::Bytes;
+
+/// Messages that may wait for a group before nothing more is handed to its agents: each handover is a copy of the payload, which
+/// stays here until that group has taken it.
+pub(crate) const HANDOVERS_WAITING_MAX: u64 = 1_024;
 
 /// The group that delivers an intent of this one, when it is another.
 pub(crate) fn away(tx: &Transaction<'_, '_>, intent: &Intent) -> Option<GroupId> {
@@ -45,6 +49,7 @@ pub(crate) fn transfer(
             "a scenario cannot be transferred; transfer its step intent",
         ));
     }
+    refuse_flood(tx, next)?;
     let id = rows::id_of(intent)?;
     let left = away(tx, intent).map(|group| (group, carried(intent)));
     mailbox::remove(tx, intent)?;
@@ -53,6 +58,7 @@ pub(crate) fn transfer(
     intent.handler_generation = intent.handler_generation.saturating_add(1);
     intent.failed_attempts = 0;
     intent.pending_with = None;
+    intent.taken_from = None;
     let details = EventDetails {
         next_handler: next.address.clone(),
         reason: reason.to_owned(),
@@ -81,6 +87,18 @@ pub(crate) fn transfer(
         None => {}
     }
     Ok(event)
+}
+
+/// Refuses a handover to a group that takes no messages.
+fn refuse_flood(tx: &Transaction<'_, '_>, next: &AgentRef) -> Result<(), Stop> {
+    let target = tx.group_of(slot_of(next));
+    if target != tx.ctx.group && outbox::waiting(tx, target)? >= HANDOVERS_WAITING_MAX {
+        return Err(reject(
+            ErrorCode::BacklogFull,
+            "too much waits for the group of this agent; retry when it has caught up",
+        ));
+    }
+    Ok(())
 }
 
 /// Takes the intent out of the inbox of a handler of this group that it was handed to. It stays in that of the agent it was
@@ -151,6 +169,7 @@ fn carried(intent: &Intent) -> Intent {
         envelope: Bytes::new(),
         push: None,
         timed: None,
+        taken_from: None,
         mailbox_cursor: 0,
         ..intent.clone()
     }
@@ -185,6 +204,7 @@ pub(crate) fn report(
         failed_attempts: reference.failed_attempts,
         given_up: given_up.is_some(),
         reason: given_up.unwrap_or_default().to_owned(),
+        in_progress: reference.status() == Status::InProgress,
     };
     let body = outbox_message::Body::ReferenceReport(report);
     outbox::send(tx, tx.group_of(id.slot()), body)?;
@@ -204,7 +224,34 @@ pub(crate) fn reported(tx: &mut Transaction<'_, '_>, report: &ReferenceReport) -
     };
     intent.failed_attempts = intent.failed_attempts.max(report.failed_attempts);
     if report.given_up {
-        return fail_attempt::give_up(tx, &mut intent, &report.reason);
+        return given_up(tx, intent, report);
     }
     lifecycle::save(tx, &intent)
 }
+
+/// There will be no more attempts elsewhere. The intent ends, unless something else can still be done.
+fn given_up(tx: &mut Transaction<'_, '_>, mut intent: Intent, report: &ReferenceReport) -> Result<(), Stop> {
+    // Somebody began, which was not known there: that handler is asked anew.
+    if intent.status() == Status::InProgress && !report.in_progress {
+        intent.failed_attempts = 0;
+        deliver_again(tx, &mut intent)?;
+        return lifecycle::save(tx, &intent);
+    }
+    // An escalation to somebody who takes nothing must not cost the one who could still answer.
+    if let Some(former) = intent
+        .taken_from
+        .clone()
+        .filter(|_| report.reason == BACKLOG_FULL)
+    {
+        let mut back = intent.clone();
+        let taken =
+            tx.atomically(|tx| transfer(tx, &mut back, &former, lifecycle::SCHEDULER, BACKLOG_FULL))?;
+        if taken.is_ok() {
+            return lifecycle::save(tx, &back);
+        }
+    }
+    fail_attempt::give_up(tx, &mut intent, &report.reason)
+}
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use crate::tables::{TableError, Tables};
 use crate::timers;
 use crate::transaction::{Outcome, Stop, Transaction, invalid, reject};
 use baton_protocol::proto::internal::{IdempotencyClaim, IdempotencyRecord, Reply, TimerKind, reply};
-use baton_protocol::{ErrorCode, Slot};
+use baton_protocol::{ErrorCode, IntentId, Slot};
 use bytes::Bytes;
 
 const HASH_BYTES_MAX: usize = 64;
@@ -50,6 +50,20 @@ pub(crate) fn once(
         None => insert(tx, slot, &claim.key_hash, &record),
     }
     Ok(answer)
+}
+
+/// What this very call was answered before. The caller of then may no longer have the right to it: whoever hands an intent on
+/// and asks again gets its answer.
+pub(crate) fn answered(
+    tx: &Transaction<'_, '_>,
+    intent_id: &[u8],
+    claim: Option<&IdempotencyClaim>,
+) -> Result<Option<Reply>, Stop> {
+    let (Some(id), Some(claim)) = (IntentId::from_slice(intent_id), claim) else {
+        return Ok(None);
+    };
+    let record = lookup(tx, id.slot(), claim)?;
+    Ok(record.and_then(|r| r.reply).as_ref().map(replayed))
 }
 
 /// [`once`] for a call that is about no intent: the record's slot follows from the key.

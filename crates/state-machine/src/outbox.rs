@@ -6,6 +6,17 @@ use crate::transaction::{Stop, Transaction};
 use baton_protocol::GroupId;
 use baton_protocol::proto::internal::{OutboxMessage, outbox_message};
 
+/// Messages to `target` that are not acknowledged.
+pub(crate) fn waiting(tx: &Transaction<'_, '_>, target: GroupId) -> Result<u64, Stop> {
+    let all = keys::outbox_upto(target.0, u64::MAX);
+    let Some((_, first)) = rows::list(&*tx.tables, &all, 1)?.into_iter().next() else {
+        return Ok(0);
+    };
+    let first: OutboxMessage = rows::decode(&all.from, first)?;
+    let next = rows::read_u64(&*tx.tables, &keys::outbox_next(target.0))?.unwrap_or(1);
+    Ok(next.saturating_sub(first.seq))
+}
+
 /// Queues a message and returns its number.
 pub(crate) fn send(
     tx: &mut Transaction<'_, '_>,

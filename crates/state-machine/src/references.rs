@@ -28,7 +28,7 @@ use baton_protocol::proto::internal::{
 use prost::Message;
 
 /// `reason` of an intent whose new handler has too many open deliveries.
-const BACKLOG_FULL: &str = "backlog_full";
+pub(crate) const BACKLOG_FULL: &str = "backlog_full";
 
 /// The row of an intent that lives here, or of the reference to one.
 pub(crate) fn row(tables: &dyn Tables, id: IntentId) -> Result<Option<IntentRow>, TableError> {

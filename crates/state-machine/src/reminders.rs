@@ -8,7 +8,7 @@ use crate::scenario;
 use crate::timers;
 use crate::transaction::{Stop, Transaction};
 use baton_protocol::proto::internal::{
-    EventDetails, EventType, Intent, ReminderProgress, Reminders, Timer, TimerKind,
+    EventDetails, EventType, Intent, ReminderProgress, Reminders, Status, Timer, TimerKind,
 };
 use baton_protocol::{IntentId, limits};
 
@@ -134,9 +134,22 @@ fn take_over(tx: &mut Transaction<'_, '_>, intent: &mut Intent) -> Result<(), St
     let Some(next) = intent.escalate_agent.clone() else {
         return Ok(());
     };
-    let same = intent.holder().is_some_and(|holder| holder.key == next.key);
-    if !same && mailbox::is_deliverable(intent) {
-        handover::transfer(tx, intent, &next, SCHEDULER, "escalated")?;
+    let former = intent.holder().cloned();
+    let same = former.as_ref().is_some_and(|holder| holder.key == next.key);
+    // Whoever has begun goes on; the agent that was called in may answer too.
+    let begun = intent.status() == Status::InProgress;
+    if same || begun || !mailbox::is_deliverable(intent) {
+        return Ok(());
+    }
+    // What was said so far stands when that agent's mailbox is full.
+    lifecycle::save(tx, intent)?;
+    let mut moved = intent.clone();
+    if tx
+        .atomically(|tx| handover::transfer(tx, &mut moved, &next, SCHEDULER, "escalated"))?
+        .is_ok()
+    {
+        *intent = moved;
+        intent.taken_from = former;
     }
     Ok(())
 }

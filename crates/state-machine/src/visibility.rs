@@ -74,9 +74,23 @@ fn is_sender(address: &str, intent: &Intent) -> bool {
 
 /// Whether a name that a client wrote, an address or its last part, means the actor itself.
 fn is_named(actor: &Actor, name: &str, intent: &Intent) -> bool {
-    same(&actor.workspace_id, &intent.workspace_id)
-        && !name.is_empty()
-        && (actor.address == name || actor.address.rsplit('/').next() == Some(name))
+    same(&actor.workspace_id, &intent.workspace_id) && names(&actor.address, name)
+}
+
+/// Whether a name that a client wrote is this address or its last part.
+fn names(address: &str, name: &str) -> bool {
+    !name.is_empty() && (address == name || address.rsplit('/').next() == Some(name))
+}
+
+/// Whether a result in the name of this agent counts, although it holds nothing: it sent the intent, was called in, or has
+/// a grant.
+fn may_speak(owner: &AgentRef, intent: &Intent) -> bool {
+    let called_in = intent.reminded.as_ref().map(|progress| &progress.escalated_to);
+    let own = same(&owner.workspace_id, &intent.workspace_id);
+    let mut named = called_in.into_iter().chain([&intent.from_agent]);
+    is_sender(&owner.address, intent)
+        || (own && named.any(|name| names(&owner.address, name)))
+        || is_granted(&owner.address, intent, Operation::Resume)
 }
 
 fn is_escalated_to(actor: &Actor, intent: &Intent) -> bool {
@@ -124,9 +138,10 @@ pub(crate) fn require_result_giver(actor: Option<&Actor>, intent: &Intent) -> Re
     let handler = intent.holder();
     let address = handler.map_or("nobody", |agent| agent.address.as_str());
     if matches!(actor.kind(), KeyKind::Operator | KeyKind::Workspace) {
-        let former = actor.acting_for.as_ref().is_some_and(|owner| {
-            handler.is_none_or(|h| h.key != owner.key) && !is_sender(&owner.address, intent)
-        });
+        let former = actor
+            .acting_for
+            .as_ref()
+            .is_some_and(|owner| handler.is_none_or(|h| h.key != owner.key) && !may_speak(owner, intent));
         return match former && intent.handler_generation > 0 {
             true => Err(reject(
                 ErrorCode::Conflict,
@@ -254,6 +269,7 @@ pub(crate) fn label(actor: Option<&Actor>) -> &str {
 mod tests {
     use super::*;
     use crate::testing::{actor, agent};
+    use baton_protocol::proto::internal::{Member, ReminderProgress};
 
     #[test]
     fn what_a_scenario_asks_is_answered_in_its_own_workspace() {
@@ -278,6 +294,38 @@ mod tests {
             !answers("other", &intent),
             "the agent of a step is not who is asked"
         );
+    }
+
+    #[test]
+    fn after_a_transfer_a_workspace_speaks_for_whoever_may_answer() {
+        let mut intent = Intent {
+            workspace_id: agent("worker").workspace_id,
+            to_agent: Some(agent("worker")),
+            handler: Some(agent("other")),
+            handler_generation: 1,
+            from_agent: "asker".into(),
+            ..Intent::default()
+        };
+        let allowed = |owner: &str, intent: &Intent| {
+            let mut key = actor(KeyKind::Workspace, "shared");
+            key.acting_for = Some(agent(owner));
+            require_result_giver(Some(&key), intent).is_ok()
+        };
+        assert!(allowed("other", &intent) && allowed("asker", &intent));
+        for owner in ["worker", "chief", "delegate"] {
+            assert!(!allowed(owner, &intent), "{owner}");
+        }
+        intent.reminded = Some(ReminderProgress {
+            escalated_to: "chief".into(),
+            ..ReminderProgress::default()
+        });
+        let members = vec![Member {
+            key: format!("delegate:{}", agent("delegate").address),
+            value: b"[\"resume\"]".as_slice().into(),
+        }];
+        intent.grants = MemberList { members }.encode_to_vec().into();
+        assert!(allowed("chief", &intent) && allowed("delegate", &intent));
+        assert!(!allowed("worker", &intent));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The one task that serves the workers of a led group.
 
-use super::engine::{Engine, Output, Proposal, SWEEP};
+use super::engine::{Cause, Engine, Output, Proposal, SWEEP};
 use super::frames::DownFrames;
 use super::session::Session;
 use crate::dispatch::GroupDispatch;
@@ -88,6 +88,8 @@ impl WorkGroup {
             room: Arc::clone(&group.room),
             streams: HashMap::new(),
             waiting: VecDeque::new(),
+            waiting_elsewhere: VecDeque::new(),
+            elsewhere: 0,
             in_flight: FuturesUnordered::new(),
             next_sweep: Instant::now(),
         };
@@ -136,7 +138,7 @@ struct Stream {
     renew: u64,
 }
 
-type Answer = (IntentId, super::engine::Cause, Result<(), ServiceError>);
+type Answer = (IntentId, Cause, Result<(), ServiceError>);
 
 struct Task {
     led: Arc<dyn LedGroup>,
@@ -148,6 +150,10 @@ struct Task {
     room: Arc<Notify>,
     streams: HashMap<u64, Stream>,
     waiting: VecDeque<Proposal>,
+    /// Ends of intents of other groups, which may take long to answer.
+    waiting_elsewhere: VecDeque<Proposal>,
+    /// Of those in flight.
+    elsewhere: usize,
     in_flight: FuturesUnordered<BoxFuture<'static, Answer>>,
     next_sweep: Instant,
 }
@@ -161,7 +167,7 @@ impl Task {
             tokio::select! {
                 notice = self.feed.next() => if !self.on_notice(&notice) { return },
                 Some(event) = self.events.recv(), if reads => self.on_event(event),
-                Some(answer) = self.in_flight.next(), if !self.in_flight.is_empty() => self.on_answer(answer),
+                Some(answer) = self.in_flight.next(), if !self.in_flight.is_empty() => self.on_landed(answer),
                 () = room.notified() => {}
                 () = sleep_until(self.next_sweep), if self.engine.watches_time() => {}
             }
@@ -180,7 +186,7 @@ impl Task {
                 }
             }
             while let Some(Some(answer)) = self.in_flight.next().now_or_never() {
-                self.on_answer(answer);
+                self.on_landed(answer);
             }
             let now = Instant::now();
             if now >= self.next_sweep {
@@ -269,6 +275,13 @@ impl Task {
         }
     }
 
+    fn on_landed(&mut self, answer: Answer) {
+        if goes_elsewhere(self.led.as_ref(), answer.0, &answer.1) {
+            self.elsewhere -= 1;
+        }
+        self.on_answer(answer);
+    }
+
     fn on_answer(&mut self, (id, cause, result): Answer) {
         if let Err(error) = &result {
             debug!(group_id = self.led.group_id().0, intent_id = %id, %error, "a report was not recorded");
@@ -290,11 +303,37 @@ impl Task {
         self.engine.assign(now);
         let out = std::mem::take(&mut self.engine.out);
         let proposals = self.send(out);
-        self.waiting.extend(proposals);
+        self.queue(proposals);
+        self.propose_elsewhere();
         while self.in_flight.len() < WORK_PROPOSALS_IN_FLIGHT_MAX
             && let Some(next) = self.waiting.pop_front()
         {
             let (led, network) = (Arc::clone(&self.led), Arc::clone(&self.network));
+            self.in_flight.push(propose(led, network, next).boxed());
+        }
+    }
+
+    fn queue(&mut self, proposals: Vec<Proposal>) {
+        for proposal in proposals {
+            if !goes_elsewhere(self.led.as_ref(), proposal.intent_id, &proposal.cause) {
+                self.waiting.push_back(proposal);
+            } else if self.waiting_elsewhere.len() < WORK_PROPOSALS_WAITING_MAX {
+                self.waiting_elsewhere.push_back(proposal);
+            } else {
+                let message = "too many results wait for other groups; report again";
+                let error = ServiceError::new(ErrorCode::Unavailable, message);
+                self.on_answer((proposal.intent_id, proposal.cause, Err(error)));
+            }
+        }
+    }
+
+    /// At most half of what may be in flight: a group that is not there must not hold up the own one.
+    fn propose_elsewhere(&mut self) {
+        while self.elsewhere < WORK_PROPOSALS_IN_FLIGHT_MAX / 2
+            && let Some(next) = self.waiting_elsewhere.pop_front()
+        {
+            let (led, network) = (Arc::clone(&self.led), Arc::clone(&self.network));
+            self.elsewhere += 1;
             self.in_flight.push(propose(led, network, next).boxed());
         }
     }
@@ -344,6 +383,7 @@ impl Task {
             frames.to(grant.key.session).grant(AttemptGrant {
                 worker: grant.key.worker,
                 counter: grant.counter,
+                cursor: grant.cursor,
                 intent_id: grant.intent_id.to_bytes(),
                 intent: row.intent,
                 payload: row.payload.unwrap_or_default(),
@@ -391,14 +431,18 @@ fn push_out(stream: &mut Stream) {
     }
 }
 
+/// Whether the log of another group is asked.
+fn goes_elsewhere(led: &dyn LedGroup, id: IntentId, cause: &Cause) -> bool {
+    matches!(cause, Cause::Finish { .. }) && !led.owns(id.slot())
+}
+
 async fn propose(led: Arc<dyn LedGroup>, network: Arc<dyn Network>, proposal: Proposal) -> Answer {
     let Proposal {
         intent_id,
         cause,
         body,
     } = proposal;
-    let ends = matches!(body, command::Body::FinishAttempt(_));
-    let answer = if ends && !led.owns(intent_id.slot()) {
+    let answer = if goes_elsewhere(led.as_ref(), intent_id, &cause) {
         end_elsewhere(led.as_ref(), network.as_ref(), intent_id, body).await
     } else {
         led.propose(body).await

@@ -11,8 +11,9 @@ use baton_delivery::{
     AgentHub, AppliedFeed, DeliverySettings, Dispatcher, GroupService, LedGroup, Network, Push,
 };
 use baton_protocol::proto::internal::{
-    Actor, AgentRef, Batch, Command, Event, GetIntent, Intent, KeyKind, ListEvents, OutboxMessage, Payload,
-    Query, QueryReply, Reply, ResolveIntent, Status, SubmitIntent, command, query, query_reply, reply,
+    AcknowledgeOutbox, Actor, AgentRef, Batch, Command, DeliverMessage, Event, GetIntent, Intent, KeyKind,
+    ListEvents, OutboxMessage, Payload, Query, QueryReply, Reply, ResolveIntent, ResumeIntent, Status,
+    SubmitIntent, command, query, query_reply, reply, resume_intent,
 };
 use baton_protocol::{ErrorCode, GroupId, GroupMap, IntentId, Route, ServiceError, Slot};
 use baton_state_machine::{Applied, ApplyContext, DeliveryRows, MemoryTables, Settings, WriteBatch};
@@ -29,6 +30,10 @@ pub(crate) const GROUP: GroupId = GroupId(1);
 
 /// The replicated part: survives leaders.
 pub(crate) struct Group {
+    id: GroupId,
+    pub(crate) map: GroupMap,
+    /// What nobody hears of yet.
+    muted: Mutex<Option<Vec<Arc<Applied>>>>,
     tables: Mutex<MemoryTables>,
     index: AtomicU64,
     start: Instant,
@@ -43,7 +48,15 @@ impl Group {
 
     /// `feed` entries may be unread before a follower lags.
     pub(crate) fn with_feed(feed: usize) -> Arc<Self> {
+        Self::one_of(GROUP, 1, feed)
+    }
+
+    /// One of several groups.
+    pub(crate) fn one_of(id: GroupId, shard_groups: u32, feed: usize) -> Arc<Self> {
         Arc::new(Self {
+            id,
+            map: GroupMap::new(shard_groups).unwrap(),
+            muted: Mutex::default(),
             tables: Mutex::default(),
             index: AtomicU64::new(0),
             start: Instant::now(),
@@ -70,8 +83,8 @@ impl Group {
             }],
         };
         let ctx = ApplyContext {
-            group: GROUP,
-            map: GroupMap::new(1).unwrap(),
+            group: self.id,
+            map: self.map,
             log_index: index,
             term: 1,
             settings: Settings::default(),
@@ -83,8 +96,65 @@ impl Group {
         tables.commit(changes);
         drop(tables);
         let reply = applied.replies[0].clone();
-        let _ = self.announce.lock().unwrap().send(Arc::new(applied));
+        let applied = Arc::new(applied);
+        match &mut *self.muted.lock().unwrap() {
+            Some(kept) => kept.push(applied),
+            None => {
+                let _ = self.announce.lock().unwrap().send(applied);
+            }
+        }
         reply
+    }
+
+    /// From now on the tables are ahead of what followers hear.
+    pub(crate) fn mute(&self) {
+        self.muted.lock().unwrap().get_or_insert_default();
+    }
+
+    /// Followers hear what they missed.
+    pub(crate) fn unmute(&self) {
+        for applied in self.muted.lock().unwrap().take().unwrap() {
+            let _ = self.announce.lock().unwrap().send(applied);
+        }
+    }
+
+    /// Whether the mailbox, or the intent, of this slot is here.
+    pub(crate) fn owns(&self, slot: Slot) -> bool {
+        self.map.group_of(slot) == self.id
+    }
+
+    /// Hands the intent to another agent.
+    pub(crate) fn hand_to(&self, id: IntentId, next: &AgentRef) {
+        let reply = self.commit(command::Body::Resume(ResumeIntent {
+            actor: Some(sender()),
+            intent_id: id.to_bytes(),
+            kind: resume_intent::Kind::Control.into(),
+            approve: true,
+            next_handler: Some(next.clone()),
+            ..ResumeIntent::default()
+        }));
+        assert!(
+            matches!(reply.outcome, Some(reply::Outcome::Transitioned(_))),
+            "{reply:?}"
+        );
+    }
+
+    /// Brings what waits for `other` there.
+    pub(crate) fn pump_to(&self, other: &Self) {
+        let waiting = baton_state_machine::outbox_head(&*self.tables.lock().unwrap(), usize::MAX).unwrap();
+        for (target, messages) in waiting {
+            assert_eq!(target, other.id);
+            for message in messages {
+                let acknowledge = AcknowledgeOutbox {
+                    target_group: target.0,
+                    seq: message.seq,
+                };
+                other.commit(command::Body::Deliver(DeliverMessage {
+                    message: Some(message),
+                }));
+                self.commit(command::Body::Acknowledge(acknowledge));
+            }
+        }
     }
 
     pub(crate) fn query(&self, query: &Query) -> QueryReply {
@@ -202,8 +272,8 @@ impl LedGroup for Leader {
         self.term
     }
 
-    fn owns(&self, _slot: Slot) -> bool {
-        true
+    fn owns(&self, slot: Slot) -> bool {
+        self.group.owns(slot)
     }
 
     fn is_leader(&self) -> bool {
@@ -269,6 +339,8 @@ impl LedGroup for Leader {
 pub(crate) struct Wires {
     dispatcher: Arc<Dispatcher>,
     group: Arc<Group>,
+    /// Groups that nobody leads: what is proposed is committed.
+    others: Mutex<Vec<Arc<Group>>>,
     frozen: watch::Sender<bool>,
 }
 
@@ -296,8 +368,14 @@ impl Wires {
 
 #[async_trait]
 impl Network for Wires {
-    async fn propose(&self, _route: Route, body: command::Body) -> Result<Reply, ServiceError> {
-        Ok(self.group.commit(body))
+    async fn propose(&self, route: Route, body: command::Body) -> Result<Reply, ServiceError> {
+        let others = self.others.lock().unwrap();
+        let other = others.iter().find(|group| match route {
+            Route::Slot(slot) => group.owns(slot),
+            Route::Group(id) => group.id == id,
+            Route::Meta => false,
+        });
+        Ok(other.unwrap_or(&self.group).commit(body))
     }
 
     async fn open_stream(
@@ -346,10 +424,11 @@ impl World {
         let wires = Arc::new(Wires {
             dispatcher: Arc::clone(&dispatcher),
             group: Arc::clone(&group),
+            others: Mutex::default(),
             frozen: watch::channel(false).0,
         });
         let network: Arc<dyn Network> = wires.clone();
-        let map = GroupMap::new(1).unwrap();
+        let map = group.map;
         let hub = AgentHub::new(
             network,
             map,
@@ -410,6 +489,11 @@ impl World {
             credential: credential.into(),
         };
         self.hub.subscribe(listen).await.unwrap()
+    }
+
+    /// Lets what is proposed for `other` get there.
+    pub(crate) fn beside(&self, other: &Arc<Group>) {
+        self.wires.others.lock().unwrap().push(Arc::clone(other));
     }
 
     pub(crate) fn failures(&self) -> usize {

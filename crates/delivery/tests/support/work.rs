@@ -5,7 +5,7 @@ use baton_delivery::{DeliverySettings, WorkHub, Worker};
 use baton_protocol::proto::internal::{
     Actor, AgentRef, AttemptFence, AttemptReport, AttemptVerdict, Intent, KeyKind, Payload, Status,
 };
-use baton_protocol::{ErrorCode, GroupMap, IntentId, WorkBatch, WorkInput, WorkItem, WorkOpen, WorkReceipt};
+use baton_protocol::{ErrorCode, IntentId, WorkBatch, WorkInput, WorkItem, WorkOpen, WorkReceipt};
 use prost::Message;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ impl WorkNode {
         let shutdown = CancellationToken::new();
         let hub = WorkHub::new(
             world.wires.clone(),
-            GroupMap::new(1).unwrap(),
+            world.group.map,
             DeliverySettings::default(),
             shutdown.clone(),
         );
@@ -35,9 +35,20 @@ impl WorkNode {
     }
 
     pub(crate) async fn worker_with(&self, agent: &AgentRef, credits: u32, lease_ms: u32) -> Hand {
+        self.worker_as(agent, actor_of(agent), credits, lease_ms).await
+    }
+
+    /// With any key.
+    pub(crate) async fn worker_as(
+        &self,
+        agent: &AgentRef,
+        actor: Actor,
+        credits: u32,
+        lease_ms: u32,
+    ) -> Hand {
         let open = WorkOpen {
             agent: agent.clone(),
-            actor: actor_of(agent),
+            actor,
             lease_ms,
         };
         let hand = Hand {

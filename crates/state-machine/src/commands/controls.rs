@@ -10,6 +10,9 @@ use bytes::Bytes;
 
 pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &UpdateControls) -> Outcome {
     let actor = command.actor.as_ref();
+    if let Some(answer) = idempotency::answered(tx, &command.intent_id, command.idempotency.as_ref())? {
+        return Ok(answer);
+    }
     let (id, mut intent) =
         visibility::load(&*tx.tables, actor, &command.intent_id, Operation::UpdateControls)?;
     idempotency::once(tx, id.slot(), command.idempotency.as_ref(), &Bytes::new(), |tx| {

@@ -5,7 +5,7 @@ use crate::handover;
 use crate::lifecycle;
 use crate::transaction::{Outcome, Transaction, done, invalid};
 use crate::visibility::{self, Operation};
-use baton_protocol::proto::internal::{EventDetails, FinishAttempt, Status};
+use baton_protocol::proto::internal::{AgentRef, EventDetails, FinishAttempt, Status};
 
 pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: FinishAttempt) -> Outcome {
     let actor = command.actor.as_ref();
@@ -15,7 +15,8 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: FinishAttempt) -> Out
         Some(_) => intent.handler_generation,
         None => 0,
     };
-    let ours = command.handler_generation == delivering;
+    let holds = |agent: &AgentRef| command.agent_key.is_empty() || agent.key == command.agent_key;
+    let ours = command.handler_generation == delivering && intent.holder().is_some_and(holds);
     if intent.status().is_terminal() && ours && command.fence.is_some() && intent.finished_by == command.fence
     {
         return Ok(done());
@@ -25,6 +26,7 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: FinishAttempt) -> Out
     if !ours || !open {
         return Err(stale());
     }
+    visibility::require_result_giver(actor, &intent)?;
     let (status, fence) = (command.status(), command.fence);
     if !matches!(status, Status::Completed | Status::Failed) {
         return Err(invalid("status must be COMPLETED or FAILED"));
@@ -51,7 +53,8 @@ mod tests {
     use baton_protocol::ErrorCode;
     use baton_protocol::proto::internal::command::Body;
     use baton_protocol::proto::internal::{
-        AttemptFence, EventType, FinishAttempt, KeyKind, RedeliverIntent, Status,
+        AttemptFence, EventType, FinishAttempt, KeyKind, RedeliverIntent, ResumeIntent, Status,
+        resume_intent::Kind,
     };
 
     fn submitted() -> (Replica, FinishAttempt) {
@@ -89,6 +92,36 @@ mod tests {
         let refused = replica.run(Body::FinishAttempt(other));
         assert_eq!(refusal(&refused), Some(ErrorCode::IntentTerminal));
         assert_eq!(replica.hash(), before);
+    }
+
+    #[test]
+    fn only_who_holds_it_ends_it() {
+        let (mut replica, command) = submitted();
+        // Handed on in the millisecond of its delivery: both deliveries have the same cursor.
+        replica.run(Body::Resume(ResumeIntent {
+            intent_id: command.intent_id.clone(),
+            kind: Kind::Control.into(),
+            approve: true,
+            next_handler: Some(agent("other")),
+            ..ResumeIntent::default()
+        }));
+        let header = replica.intent(intent_id(&agent("worker"), 1)).unwrap();
+        assert_eq!(header.mailbox_cursor, command.cursor);
+        let mut late = command;
+        late.actor = Some(actor(KeyKind::Workspace, "sender"));
+        late.agent_key = agent("worker").key;
+        let before = replica.hash();
+        let refused = replica.run(Body::FinishAttempt(late.clone()));
+        assert_eq!(refusal(&refused), Some(ErrorCode::StaleAttempt));
+        // A workspace key that speaks for whoever had it before.
+        let mut speaks = late.clone();
+        speaks.agent_key = agent("other").key;
+        speaks.actor.as_mut().unwrap().acting_for = Some(agent("worker"));
+        let refused = replica.run(Body::FinishAttempt(speaks));
+        assert_eq!(refusal(&refused), Some(ErrorCode::Conflict));
+        assert_eq!(replica.hash(), before);
+        late.agent_key = agent("other").key;
+        assert_eq!(refusal(&replica.run(Body::FinishAttempt(late))), None);
     }
 
     #[test]

@@ -19,6 +19,9 @@ use bytes::Bytes;
 
 pub(crate) fn apply(tx: &mut Transaction<'_, '_>, command: &ResumeIntent) -> Outcome {
     let actor = command.actor.as_ref();
+    if let Some(answer) = idempotency::answered(tx, &command.intent_id, command.idempotency.as_ref())? {
+        return Ok(answer);
+    }
     let (id, intent) = visibility::load(&*tx.tables, actor, &command.intent_id, Operation::Resume)?;
     let claim = command.idempotency.as_ref();
     idempotency::once(tx, id.slot(), claim, &Bytes::new(), |tx| {
@@ -178,7 +181,7 @@ mod tests {
     use baton_protocol::proto::internal::command::Body;
     use baton_protocol::proto::internal::resume_intent::Kind;
     use baton_protocol::proto::internal::{
-        EventType, KeyKind, Member, ResumeIntent, Status, UpdatePolicy, WaitingReason,
+        EventType, IdempotencyClaim, KeyKind, Member, ResumeIntent, Status, UpdatePolicy, WaitingReason,
     };
     use bytes::Bytes;
 
@@ -212,6 +215,28 @@ mod tests {
         assert_eq!(&result.data[..], b"{\"ok\":true}");
         let again = replica.run(Body::Resume(resume(Kind::Result, KeyKind::Agent, "worker")));
         assert_eq!(refusal(&again), Some(ErrorCode::IntentTerminal));
+    }
+
+    #[test]
+    fn a_handover_said_twice_is_answered_alike() {
+        let mut replica = submitted();
+        let mut hand_on = resume(Kind::Control, KeyKind::Agent, "worker");
+        hand_on.next_handler = Some(agent("other"));
+        hand_on.idempotency = Some(IdempotencyClaim {
+            key_hash: Bytes::from_static(b"k"),
+            request_hash: Bytes::from_static(b"r"),
+            in_intent_slot: false,
+        });
+        let first = transition(replica.run(Body::Resume(hand_on.clone()))).unwrap();
+        let before = replica.hash();
+        let again = replica.run(Body::Resume(hand_on.clone()));
+        assert!(again.replayed);
+        assert_eq!(transition(again).unwrap(), first);
+        assert_eq!(replica.hash(), before);
+        // Anything else is no longer for it to say.
+        hand_on.idempotency = None;
+        let refused = replica.run(Body::Resume(hand_on));
+        assert_eq!(refusal(&refused), Some(ErrorCode::PolicyDenied));
     }
 
     #[test]

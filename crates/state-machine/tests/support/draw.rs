@@ -304,6 +304,7 @@ impl World {
             body: draw.one_in(2).then(|| json("{\"ok\":1}")),
             reason: String::new(),
             handler_generation: u64::from(draw.one_in(8)),
+            agent_key: String::new(),
         };
         (group, Body::FinishAttempt(command))
     }

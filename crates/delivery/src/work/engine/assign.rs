@@ -2,7 +2,7 @@
 
 use super::output::Grant;
 use super::worker::{Held, Stage, Start, WorkerKey};
-use super::{Engine, Proposal};
+use super::{Engine, Proposal, is_open_at};
 use crate::settings::{WORK_READY_PAGE, WORK_ROUND_ITEMS_MAX};
 use baton_protocol::IntentId;
 use baton_protocol::limits::WORK_CREDITS_MAX;
@@ -45,6 +45,9 @@ impl Engine {
             let key = self.next_worker(name)?;
             let agent = self.agents.get_mut(name)?;
             agent.ready.remove(&cursor);
+            if !self.is_free(name, cursor, id) {
+                continue;
+            }
             // With a listener: it comes back under another cursor, or is done.
             if self.with_endpoint(name, id) || !self.dispatch.claim(name, cursor) {
                 continue;
@@ -78,6 +81,7 @@ impl Engine {
             self.out.grants.push(Grant {
                 key,
                 counter: self.counter,
+                cursor,
                 intent_id: id,
             });
             return Some(key);
@@ -140,6 +144,12 @@ impl Engine {
                 return;
             }
         };
+        for (cursor, id) in &page {
+            self.displace(name, *cursor, *id);
+        }
+        let Some(agent) = self.agents.get_mut(name) else {
+            return;
+        };
         let last = page.last().map(|(cursor, _)| *cursor);
         agent.page_read(last, page.len() >= WORK_READY_PAGE);
         if self.quiet_until.is_some() {
@@ -147,9 +157,34 @@ impl Engine {
         }
         for (cursor, id) in page {
             if !self.held.contains_key(&id) {
-                agent.add(cursor, id, self.delays.get(&id).copied());
+                agent.add(cursor, id, self.delays.get(&(Arc::clone(name), id)).copied());
             }
         }
+    }
+
+    /// The tables show this open delivery of an intent. Whoever holds another one of it holds what is over; that withdrawal is
+    /// still to come, and comes too late for this one.
+    fn displace(&mut self, name: &Arc<str>, cursor: u64, id: IntentId) {
+        let other = self
+            .held
+            .get(&id)
+            .filter(|held| held.cursor != cursor || held.agent != *name);
+        if let Some((former, cursor)) = other.map(|held| (Arc::clone(&held.agent), held.cursor)) {
+            self.withdraw(&former, cursor, id);
+        }
+    }
+
+    /// Whether a delivery can be handed out. Not when the intent is held by somebody to whom it was delivered since.
+    fn is_free(&mut self, name: &Arc<str>, cursor: u64, id: IntentId) -> bool {
+        if !self.held.contains_key(&id) {
+            return true;
+        }
+        let open = self.header(id).ok().flatten();
+        let open = open.is_some_and(|intent| is_open_at(&intent, name, cursor));
+        if open {
+            self.displace(name, cursor, id);
+        }
+        open && !self.held.contains_key(&id)
     }
 
     /// Tells the listeners' side about credit, and forgets an agent without workers and items.
@@ -190,7 +225,8 @@ impl Engine {
             return;
         };
         if agent.takes(cursor) {
-            let due = self.delays.get(&id).copied().filter(|due| *due > now);
+            let due = self.delays.get(&(Arc::clone(&name), id)).copied();
+            let due = due.filter(|due| *due > now);
             agent.add(cursor, id, due);
             self.look_at(&name);
         }
@@ -199,7 +235,7 @@ impl Engine {
     /// The open delivery at this cursor is gone.
     pub(in crate::work) fn withdraw(&mut self, agent_key: &str, cursor: u64, id: IntentId) {
         match self.held.get(&id) {
-            Some(held) if held.cursor == cursor => {
+            Some(held) if held.cursor == cursor && held.agent.as_ref() == agent_key => {
                 let (key, fence, stage) = (held.worker, held.fence, held.stage);
                 self.forget(id);
                 // Otherwise the worker knows already, or gets a receipt.

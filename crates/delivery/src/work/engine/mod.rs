@@ -55,7 +55,7 @@ pub(super) struct Engine {
     workers: HashMap<WorkerKey, Worker>,
     held: HashMap<IntentId, Held>,
     /// Handed back, and not to be offered before.
-    delays: HashMap<IntentId, Instant>,
+    delays: HashMap<(Arc<str>, IntentId), Instant>,
     /// Agents to look at in this round.
     queue: Vec<Arc<str>>,
     /// Agents that had to stop because a stream was full.
@@ -206,28 +206,35 @@ impl Engine {
             }
             return;
         }
-        match self.open_cursor(key, id, fence) {
+        match self.open_cursor(key, id, fence, claim.cursor) {
             Some((cursor, start)) => self.hold(key, id, fence, (cursor, due, start)),
             None => self.lose(key, id, fence),
         }
     }
 
-    /// The cursor of an open delivery that an earlier leader gave out under `fence`, and whether its time is to run.
-    fn open_cursor(&self, key: WorkerKey, id: IntentId, fence: AttemptFence) -> Option<(u64, Start)> {
+    /// The cursor of an open delivery that an earlier leader gave out under `fence`, at `given` unless that is 0, and whether
+    /// its time is to run.
+    fn open_cursor(
+        &self,
+        key: WorkerKey,
+        id: IntentId,
+        fence: AttemptFence,
+        given: u64,
+    ) -> Option<(u64, Start)> {
         if fence.term >= self.led.term() {
             return None;
         }
         let agent = &self.workers.get(&key)?.agent;
         let intent = self.header(id).ok().flatten()?;
-        let holder = intent.holder()?;
-        let mine = holder.key == agent.as_ref() && !intent.status().is_terminal();
+        let cursor = if given == 0 { intent.mailbox_cursor } else { given };
+        let open = is_open_at(&intent, agent, cursor) && !intent.status().is_terminal();
         let limits = intent.limits.unwrap_or_default();
         // An earlier leader may have told the log: a second time changes nothing.
         let start = match limits.execution_timeout_seconds {
             Some(_) => Start::Wanted,
             None => Start::Untimed,
         };
-        (mine && intent.mailbox_cursor != 0).then_some((intent.mailbox_cursor, start))
+        open.then_some((cursor, start))
     }
 
     fn header(&self, id: IntentId) -> Result<Option<Intent>, ServiceError> {
@@ -397,6 +404,13 @@ impl Engine {
         }
         self.look_at(&name);
     }
+}
+
+/// Whether a header is that of an open delivery to this agent at this cursor.
+fn is_open_at(intent: &Intent, agent: &str, cursor: u64) -> bool {
+    cursor != 0
+        && intent.mailbox_cursor == cursor
+        && intent.holder().is_some_and(|holder| holder.key == agent)
 }
 
 impl std::fmt::Debug for Engine {

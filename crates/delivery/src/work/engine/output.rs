@@ -12,6 +12,7 @@ use baton_protocol::proto::internal::{
 pub(in crate::work) struct Grant {
     pub(in crate::work) key: WorkerKey,
     pub(in crate::work) counter: u64,
+    pub(in crate::work) cursor: u64,
     pub(in crate::work) intent_id: IntentId,
 }
 
@@ -25,7 +26,10 @@ pub(in crate::work) enum Cause {
         fence: AttemptFence,
     },
     /// A failed attempt; a report waits for its receipt when the worker said so itself.
-    Fail { receipt: Option<(u64, u64)> },
+    Fail {
+        cursor: u64,
+        receipt: Option<(u64, u64)>,
+    },
     /// A fresh cursor for listeners.
     Redeliver,
     /// The time of an attempt runs.
@@ -49,7 +53,7 @@ impl Proposal {
         });
         Self {
             intent_id,
-            cause: Cause::Fail { receipt },
+            cause: Cause::Fail { cursor, receipt },
             body,
         }
     }

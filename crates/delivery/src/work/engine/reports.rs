@@ -1,14 +1,15 @@
 //! What workers report, and what the log says to it.
 
 use super::output::Cause;
-use super::worker::{Stage, Start, WorkerKey};
-use super::{Engine, Proposal};
+use super::worker::{Held, Stage, Start, WorkerKey};
+use super::{Engine, Proposal, is_open_at};
 use crate::metrics;
 use baton_protocol::limits::WORK_DELAY_MAX_MS;
 use baton_protocol::proto::internal::{
     AttemptFence, AttemptReport, AttemptVerdict, FinishAttempt, Status, command,
 };
 use baton_protocol::{ErrorCode, IntentId, ServiceError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -56,8 +57,8 @@ impl Engine {
             }
             AttemptVerdict::Nak => {
                 let delay = Duration::from_millis(report.delay_ms.min(WORK_DELAY_MAX_MS).into());
-                if !delay.is_zero() {
-                    self.delays.insert(id, now + delay);
+                if let Some(held) = self.held.get(&id).filter(|_| !delay.is_zero()) {
+                    self.delays.insert((Arc::clone(&held.agent), id), now + delay);
                 }
                 self.fail(id, Some(receipt));
             }
@@ -79,12 +80,22 @@ impl Engine {
 
     fn finish(&mut self, key: WorkerKey, id: IntentId, report: AttemptReport, now: Instant) {
         self.renew(key, id, now);
-        let handler_generation = match self.generation_elsewhere(id) {
-            Ok(generation) => generation,
-            Err(error) => return self.out.receipt((key.session, report.nonce), Err(error)),
-        };
+        let generation = self.held.get(&id).map(|held| self.generation_elsewhere(id, held));
         let (Some(held), Some(worker)) = (self.held.get_mut(&id), self.workers.get(&key)) else {
             return;
+        };
+        let handler_generation = match generation {
+            Some(Ok(Some(generation))) => generation,
+            // Its withdrawal is about to come.
+            Some(Ok(None)) | None => {
+                let fence = held.fence;
+                let answer = self.past(key, id, fence).map_err(|error| match error.code {
+                    ErrorCode::NotFound => stale(),
+                    _ => error,
+                });
+                return self.out.receipt((key.session, report.nonce), answer);
+            }
+            Some(Err(error)) => return self.out.receipt((key.session, report.nonce), Err(error)),
         };
         held.stage = match held.stage {
             Stage::Finishing(n) => Stage::Finishing(n + 1),
@@ -105,6 +116,7 @@ impl Engine {
             body: report.body,
             reason: report.reason,
             handler_generation,
+            agent_key: worker.agent.to_string(),
         });
         let cause = Cause::Finish {
             session: key.session,
@@ -118,18 +130,16 @@ impl Engine {
         });
     }
 
-    /// What fences the end of an intent that lives in another group; 0 for one of this group.
-    fn generation_elsewhere(&self, id: IntentId) -> Result<u64, ServiceError> {
+    /// What fences the end of an intent that lives in another group; 0 for one of this group. `None` when the tables have
+    /// closed the delivery that the worker was given, or opened another one for the intent.
+    fn generation_elsewhere(&self, id: IntentId, held: &Held) -> Result<Option<u64>, ServiceError> {
         if self.led.owns(id.slot()) {
-            return Ok(0);
+            return Ok(Some(0));
         }
-        let reference = self.header(id)?.ok_or_else(|| {
-            ServiceError::new(
-                ErrorCode::StaleAttempt,
-                "the item went to another handler; drop it",
-            )
-        })?;
-        Ok(reference.handler_generation)
+        let reference = self
+            .header(id)?
+            .filter(|reference| is_open_at(reference, &held.agent, held.cursor));
+        Ok(reference.map(|reference| reference.handler_generation))
     }
 
     /// A report about an item that the worker does not hold (any more).
@@ -146,7 +156,11 @@ impl Engine {
         if !agents.iter().flatten().any(|a| a.key == worker.agent.as_ref()) {
             return Err(unknown());
         }
-        if intent.finished_by == Some(fence) {
+        // Fences of two groups may look alike; only one of them delivered to whoever held it last.
+        let held_last = intent
+            .holder()
+            .is_some_and(|holder| holder.key == worker.agent.as_ref());
+        if held_last && intent.finished_by == Some(fence) {
             return Ok(());
         }
         if intent.status().is_terminal() {
@@ -155,10 +169,7 @@ impl Engine {
                 format!("intent is already {}", intent.status().wire_name()),
             ));
         }
-        Err(ServiceError::new(
-            ErrorCode::StaleAttempt,
-            "this attempt is over and the item was or will be given out again; drop it",
-        ))
+        Err(stale())
     }
 
     /// The log has answered. `false` when this leadership cannot go on with anybody's reports.
@@ -182,7 +193,7 @@ impl Engine {
                 self.finished(id, fence, result.is_ok(), now);
                 self.out.receipt((session, nonce), result);
             }
-            Cause::Fail { receipt } => self.failed(id, receipt, result, now),
+            Cause::Fail { cursor, receipt } => self.failed((id, cursor), receipt, result, now),
             // Whatever went wrong, the delivery has another cursor or is open to the next worker.
             Cause::Redeliver => {}
             Cause::Start => {
@@ -204,6 +215,8 @@ impl Engine {
             // given what is over.
             if self.led.owns(id.slot()) {
                 self.forget(id);
+            } else if let Some(worker) = self.workers.get_mut(&held.worker) {
+                worker.items.remove(&id);
             }
             return;
         }
@@ -220,7 +233,7 @@ impl Engine {
 
     fn failed(
         &mut self,
-        id: IntentId,
+        (id, cursor): (IntentId, u64),
         receipt: Option<(u64, u64)>,
         result: Result<(), ServiceError>,
         now: Instant,
@@ -229,7 +242,7 @@ impl Engine {
             .as_ref()
             .is_err_and(|e| e.code.retryable() || e.code == ErrorCode::Internal);
         if again {
-            if let Some(held) = self.held.get_mut(&id) {
+            if let Some(held) = self.held.get_mut(&id).filter(|held| held.cursor == cursor) {
                 (held.stage, held.due) = (Stage::FailAgain, now + FAIL_RETRY);
             }
         } else {
@@ -240,7 +253,7 @@ impl Engine {
             if self
                 .held
                 .get(&id)
-                .is_some_and(|held| held.stage == Stage::Failing)
+                .is_some_and(|held| held.cursor == cursor && held.stage == Stage::Failing)
             {
                 self.forget(id);
             }
@@ -250,6 +263,13 @@ impl Engine {
             self.out.receipt(receipt, Ok(()));
         }
     }
+}
+
+fn stale() -> ServiceError {
+    ServiceError::new(
+        ErrorCode::StaleAttempt,
+        "this attempt is over and the item was or will be given out again; drop it",
+    )
 }
 
 fn invalid(message: &str) -> ServiceError {

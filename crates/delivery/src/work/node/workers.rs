@@ -19,6 +19,7 @@ use tokio::time::Instant;
 #[derive(Debug)]
 struct Item {
     fence: AttemptFence,
+    cursor: u64,
     /// When it arrived or was reported on last.
     since: Instant,
 }
@@ -205,9 +206,12 @@ impl Workers {
             term,
             counter: grant.counter,
         };
-        local
-            .items
-            .insert(grant.intent_id.clone(), Item { fence, since: now });
+        let item = Item {
+            fence,
+            cursor: grant.cursor,
+            since: now,
+        };
+        local.items.insert(grant.intent_id.clone(), item);
         local.mailbox.put_item(WorkItem {
             fence,
             intent_id: grant.intent_id,
@@ -385,6 +389,7 @@ fn opening(worker: u64, local: &Local, now: Instant) -> WorkerOpen {
     let held = local.items.iter().map(|(intent_id, item)| HeldAttempt {
         intent_id: intent_id.clone(),
         fence: Some(item.fence),
+        cursor: item.cursor,
         age_ms: u32::try_from(now.duration_since(item.since).as_millis()).unwrap_or(u32::MAX),
     });
     WorkerOpen {
