@@ -191,6 +191,7 @@ fn new_cluster(config: &ConsensusConfig, answers: &[(usize, Option<pb::ProbeRepl
             command_dedup_ms: config.settings.command_dedup_ms,
             idempotency_retention_ms: config.settings.idempotency_retention_ms,
             terminal_retention_ms: config.settings.terminal_retention_ms,
+            audit_retention_ms: config.settings.audit_retention_ms,
         }),
         members,
     }
@@ -260,6 +261,7 @@ fn stamp_of(config: &ConsensusConfig, request: pb::AdoptRequest) -> Result<NodeS
             command_dedup_ms: request.command_dedup_ms,
             idempotency_retention_ms: request.idempotency_retention_ms,
             terminal_retention_ms: request.terminal_retention_ms,
+            audit_retention_ms: request.audit_retention_ms,
         }),
         members: request.nodes,
     })
@@ -308,6 +310,7 @@ async fn adopt_all(core: &Core, stamp: &NodeStamp) {
                 command_dedup_ms: settings.command_dedup_ms,
                 idempotency_retention_ms: settings.idempotency_retention_ms,
                 terminal_retention_ms: settings.terminal_retention_ms,
+                audit_retention_ms: settings.audit_retention_ms,
             };
             match adopt(core, node_id, request).await {
                 Ok(()) => break,

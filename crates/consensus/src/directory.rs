@@ -44,6 +44,10 @@ impl Directory {
                 command_dedup_ms: s.command_dedup_ms,
                 idempotency_retention_ms: s.idempotency_retention_ms,
                 terminal_retention_ms: s.terminal_retention_ms,
+                audit_retention_ms: match s.audit_retention_ms {
+                    0 => defaults.audit_retention_ms,
+                    ms => ms,
+                },
             }),
             members: stamp.members.iter().map(|m| (m.node_id, m.clone())).collect(),
             nodes,

@@ -10,7 +10,7 @@ use crate::streams::StreamHandler;
 use baton_protocol::proto::internal as pb;
 use baton_protocol::{GroupId, GroupMap, IntentId, Route, ServiceError};
 use baton_raft_storage::TablesHandle;
-use baton_state_machine::DeliveryRows;
+use baton_state_machine::{DeliveryRows, Settings};
 use bytes::Bytes;
 use std::sync::{Arc, PoisonError};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -42,6 +42,12 @@ impl ConsensusHandle {
     #[must_use]
     pub fn group_map(&self) -> GroupMap {
         self.core.directory.map
+    }
+
+    /// Durations of the cluster, fixed when it was created.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        self.core.directory.settings
     }
 
     /// Every node of the cluster, this one included, by node id.

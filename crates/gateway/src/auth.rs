@@ -3,12 +3,12 @@
 //! Nothing is cached beside that replica, so a revoked key stops as soon as the revocation is applied here, and a
 //! replica that may have missed one refuses to answer until it has caught up.
 
-use std::sync::Arc;
-
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use baton_protocol::address::Scope;
-use baton_protocol::proto::internal::{AccountStatus, FindKey, KeyView, Query, query, query_reply};
+use baton_protocol::proto::internal::{
+    AccountStatus, CallContext, FindKey, KeyView, Query, query, query_reply,
+};
 use baton_protocol::{ErrorCode, Route, ServiceError};
 use subtle::ConstantTimeEq;
 
@@ -62,7 +62,7 @@ impl Service {
     ///
     /// # Errors
     /// `InvalidApiKey`; `Unavailable` or `StaleReplica` when this node cannot tell.
-    pub(crate) async fn authenticate(&self, credential: Credential) -> Result<Arc<Caller>, ServiceError> {
+    pub(crate) async fn authenticate(&self, credential: Credential) -> Result<Box<Caller>, ServiceError> {
         let found = match self.look_up(credential) {
             Ok(Lookup::Unknown) => self.look_up_fresh(credential).await?,
             Ok(found) => found,
@@ -70,7 +70,7 @@ impl Service {
             Err(error) => return Err(error),
         };
         match found {
-            Lookup::Active(caller) => Ok(Arc::from(caller)),
+            Lookup::Active(caller) => Ok(caller),
             Lookup::Refused | Lookup::Unknown => Err(ServiceError::new(
                 ErrorCode::InvalidApiKey,
                 "the machine key is unknown, revoked or expired",
@@ -128,7 +128,16 @@ fn judge(view: KeyView, credential: Credential, now_ms: u64) -> Lookup {
         workspace_id: workspace.workspace_id,
         workspace_slug: workspace.slug,
     };
-    Lookup::Active(Box::new(Caller { key, account, scope }))
+    let call = CallContext {
+        key_id: key.key_id.clone(),
+        ..CallContext::default()
+    };
+    Lookup::Active(Box::new(Caller {
+        key,
+        account,
+        scope,
+        call,
+    }))
 }
 
 #[cfg(test)]

@@ -58,6 +58,10 @@ pub struct GatewayConfig {
     pub push_allow_http: bool,
     /// Refuse recipients that are not registered.
     pub strict_addresses: bool,
+    /// How long the cluster keeps idempotency records.
+    pub idempotency_retention_ms: u64,
+    /// How long the cluster keeps ended intents, where a workspace says nothing else.
+    pub terminal_retention_ms: u64,
     /// Recipient for intents of a type that name none.
     pub default_routes: BTreeMap<String, String>,
 }
@@ -90,6 +94,8 @@ impl Default for GatewayConfig {
             root_mirrors: true,
             push_allow_http: false,
             strict_addresses: false,
+            idempotency_retention_ms: limits::IDEMPOTENCY_RETENTION_MS,
+            terminal_retention_ms: limits::TERMINAL_RETENTION_MS,
             default_routes: BTreeMap::new(),
         }
     }

@@ -8,6 +8,7 @@
 //! Must not depend on any other crate of the workspace.
 
 pub mod address;
+pub mod audit;
 pub mod delivery;
 mod envelope;
 pub mod error;

@@ -89,6 +89,22 @@ pub const COMMAND_DEDUP_MS: u64 = 15_000;
 pub const IDEMPOTENCY_RETENTION_MS: u64 = 24 * 3600 * 1000;
 /// How long (log time) a terminal intent is kept; must be ≥ idempotency retention + 1 h.
 pub const TERMINAL_RETENTION_MS: u64 = 72 * 3600 * 1000;
+/// Longest time that a workspace may keep terminal intents: ten years.
+pub const TERMINAL_RETENTION_MS_MAX: u64 = 10 * 366 * 24 * 3600 * 1000;
+/// How much longer than idempotency records terminal intents are kept at least.
+pub const TERMINAL_RETENTION_MARGIN_MS: u64 = 3600 * 1000;
+/// How long (log time) audit events are kept.
+pub const AUDIT_RETENTION_MS: u64 = 400 * 24 * 3600 * 1000;
+/// Shortest time that audit events may be kept.
+pub const AUDIT_RETENTION_MS_MIN: u64 = 24 * 3600 * 1000;
+/// Audit events that one group keeps of one workspace; above it the oldest go, whatever their age.
+pub const AUDIT_EVENTS_MAX: u64 = 1_000_000;
+/// Audit events in one page.
+pub const AUDIT_PAGE_MAX: u32 = 500;
+/// Audit events in one page when the client says nothing.
+pub const AUDIT_PAGE_DEFAULT: u32 = 100;
+/// Audit chains that one call names at most, over all groups.
+pub const AUDIT_HEADS_MAX: usize = 10_000;
 /// Time a written delivery may stay without pick-up before it is sent again.
 pub const VISIBILITY_TIMEOUT_MS: u64 = 15_000;
 /// Time a picked-up delivery may stay unfinished before it is sent again.
@@ -124,7 +140,6 @@ pub const BULK_CANCEL_MAX: u32 = 500;
 pub const BULK_CANCEL_DEFAULT: u32 = 100;
 
 const _: () = assert!(COMMAND_DEDUP_MS > COMMAND_EXPIRY_MS);
-const _: () = assert!(TERMINAL_RETENTION_MS >= IDEMPOTENCY_RETENTION_MS + 3_600_000);
 /// Largest `retry_backoff_seconds` of an envelope, and longest pause that it leads to.
 pub const ENVELOPE_RETRY_BACKOFF_SECONDS_MAX: u32 = 24 * 3_600;
 /// Largest `execution_timeout_seconds` of an envelope.
@@ -133,3 +148,4 @@ pub const ENVELOPE_EXECUTION_SECONDS_MAX: u32 = 7 * 24 * 3_600;
 pub const ENVELOPE_TTL_SECONDS_MAX: u32 = 10 * 366 * 24 * 3_600;
 /// Characters that name what an intent waits for.
 pub const WAITS_FOR_CHARS_MAX: usize = 255;
+const _: () = assert!(TERMINAL_RETENTION_MS >= IDEMPOTENCY_RETENTION_MS + TERMINAL_RETENTION_MARGIN_MS);

@@ -320,6 +320,7 @@ mod tests {
                 command_dedup_ms: 1,
                 idempotency_retention_ms: 2,
                 terminal_retention_ms: 3,
+                audit_retention_ms: 0,
             }),
             members: Vec::new(),
         };

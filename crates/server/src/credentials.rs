@@ -128,6 +128,7 @@ impl Credentials {
                 slug: self.workspace_slug.clone(),
                 name: self.workspace_slug.clone(),
                 created_at_ms: now_ms,
+                ..Workspace::default()
             },
             operator_account: ServiceAccount {
                 service_account_id: self.service_account_id.clone(),

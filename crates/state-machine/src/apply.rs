@@ -1,5 +1,6 @@
 //! `apply`: one log entry in, replies, events and effects out.
 
+use crate::audit;
 use crate::commands;
 use crate::dedup;
 use crate::keys;
@@ -30,6 +31,7 @@ pub struct Settings {
     pub command_dedup_ms: u64,
     pub idempotency_retention_ms: u64,
     pub terminal_retention_ms: u64,
+    pub audit_retention_ms: u64,
 }
 
 impl Default for Settings {
@@ -38,6 +40,7 @@ impl Default for Settings {
             command_dedup_ms: limits::COMMAND_DEDUP_MS,
             idempotency_retention_ms: limits::IDEMPOTENCY_RETENTION_MS,
             terminal_retention_ms: limits::TERMINAL_RETENTION_MS,
+            audit_retention_ms: limits::AUDIT_RETENTION_MS,
         }
     }
 }
@@ -103,7 +106,7 @@ pub fn apply(tables: &mut WriteBatch<'_>, entry: Batch, ctx: &ApplyContext) -> R
     for command in entry.commands {
         replies.push(answer(&mut tx, command)?);
     }
-    timers::flush(&mut tx);
+    timers::flush(&mut tx)?;
     lifecycle::count(&mut tx)?;
     dedup::settle(&mut tx, commands)?;
     Ok(tx.into_applied(replies))
@@ -129,10 +132,16 @@ fn answer(tx: &mut Transaction<'_, '_>, mut command: Command) -> Result<Reply, T
             existing_service_account: None,
         }));
     };
+    let subject = audit::Subject::of(&body);
+    let before = tx.tables.mark();
     let reply = match tx.atomically(|tx| dispatch(tx, body))? {
         Ok(reply) => reply,
         Err(rejection) => rejected(rejection),
     };
+    if let Some(subject) = subject {
+        let changed = tx.tables.mark() > before;
+        audit::record(tx, subject, &reply, changed)?;
+    }
     if remembered {
         dedup::remember(tx, &command, &reply);
     }
@@ -170,7 +179,8 @@ pub fn is_deduplicated(body: &Body) -> bool {
         | Body::SetFeatureLevel(_)
         | Body::AnswerTask(_)
         | Body::WriteThread(_)
-        | Body::PutSchema(_) => true,
+        | Body::PutSchema(_)
+        | Body::SetRetention(_) => true,
     }
 }
 
@@ -204,5 +214,6 @@ fn dispatch(tx: &mut Transaction<'_, '_>, body: Body) -> Outcome {
         Body::WriteThread(c) => commands::write_thread::apply(tx, &c),
         Body::AnswerTask(c) => commands::answer_task::apply(tx, &c),
         Body::PutSchema(c) => commands::put_schema::apply(tx, c),
+        Body::SetRetention(c) => commands::set_retention::apply(tx, &c),
     }
 }

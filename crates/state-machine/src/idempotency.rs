@@ -162,7 +162,8 @@ pub(crate) fn is_success(reply: &Reply) -> bool {
             | reply::Outcome::ApiKey(_)
             | reply::Outcome::Delivery(_)
             | reply::Outcome::ThreadWritten(_)
-            | reply::Outcome::Schema(_),
+            | reply::Outcome::Schema(_)
+            | reply::Outcome::Workspace(_),
         ) => true,
     }
 }

@@ -28,6 +28,11 @@
 //! | 28 | human tasks | slot, intent id | `Gate`, the latest of the intent |
 //! | 29 | open human tasks | slot, len u16, workspace id, intent id | empty |
 //! | 2e | references | wide, intent id of another group | `IntentRow` without events |
+//! | 38 | audit chains | wide, workspace id | `AuditChain` |
+//! | 39 | audit events | wide, len u16, workspace id, inverted sequence (newest first) | `AuditEvent` |
+//! | 3a | retention of a workspace | wide, workspace id | u64, ms, when it is not the cluster's |
+//! | 3b | retired | wide, len u16, workspace id, since u64, slot, kind u8, subject | `Timer`, due that much later |
+//! | 3c | retirement due | wide, workspace id | u64, when the timer of "retired" fires |
 //! | 80 | cluster | | `ClusterRecord` |
 //! | 81 | nodes | node id u64 | `NodeRecord` |
 //! | 82 | organizations | org id | `Organization` |
@@ -47,10 +52,14 @@
 //!
 //! Tags from 80 on exist in the meta group only, which is never split.
 
+mod audit;
 mod pushes;
+mod retention;
 mod tenants;
 
+pub(crate) use audit::*;
 pub(crate) use pushes::*;
+pub(crate) use retention::*;
 pub(crate) use tenants::*;
 
 use crate::tables::prefix_end;

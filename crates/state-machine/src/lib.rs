@@ -12,11 +12,14 @@
 //! - An open human task (`gates`) is passed by its answer or by the end of the intent, nothing else; an answer names the generation
 //!   of the task it was checked against, so of two at once one wins.
 //! - A scenario starts a bounded number of steps, and what its end leaves open (step, question, timer) ends with it.
+//! - What people and administrators change leaves a sealed event in the entry that changes it (`audit`); of refused commands only those that
+//!   their caller had no right to leave anything, which is such an event.
 //! - Effects are hints for the leader; all of them can be recomputed from the tables.
 //!
 //! Must not depend on tokio, openraft, sled, clocks or random numbers.
 
 pub mod apply;
+mod audit;
 mod callbacks;
 mod commands;
 mod controls;
@@ -38,6 +41,7 @@ mod pushes;
 pub mod query;
 mod references;
 mod reminders;
+mod retention;
 mod rows;
 mod scenario;
 mod scenario_gates;

@@ -298,14 +298,12 @@ pub(crate) fn finish(
             id.as_bytes(),
         );
     }
-    let due_ms = tx.now_ms.saturating_add(tx.ctx.settings.terminal_retention_ms);
-    timers::retire(
+    timers::retire_for(
         tx,
-        due_ms,
+        &intent.workspace_id,
         id.slot(),
         TimerKind::IntentRetention,
         id.to_bytes(),
-        0,
     );
     let completion = notify_reply_to(tx, intent, &details)?;
     notify_parent(tx, intent, before, details)?;

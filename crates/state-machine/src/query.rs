@@ -3,6 +3,7 @@
 mod schemas;
 mod tenants;
 
+use crate::audit;
 use crate::callbacks;
 use crate::deliveries::open_deliveries;
 use crate::gates;
@@ -84,6 +85,8 @@ fn find(tables: &dyn Tables, query: &Query) -> Found {
         Body::ListReplays(q) => pushes::list_replays(tables, actor, q).map(Outcome::Deliveries),
         Body::ListPushAgents(q) => callbacks::list_agents(tables, actor, q).map(Outcome::PushAgents),
         Body::FindPushAgent(q) => callbacks::find_agent(tables, actor, q).map(Outcome::PushAgents),
+        Body::ListAudit(q) => audit::list(tables, actor, q).map(Outcome::Audit),
+        Body::ListAuditChains(q) => audit::chains(tables, actor, q).map(Outcome::AuditChains),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::query::{page, received, require_agent};
 use crate::references;
 use crate::rows;
 use crate::tables::{TableError, Tables};
-use crate::timers;
+use crate::retention;
 use crate::transaction::{Stop, Transaction, not_found, reject};
 use crate::visibility;
 use baton_protocol::address::slot_of;
@@ -151,7 +151,7 @@ pub(crate) fn store(
     put(tx, owner, id, &thread)
 }
 
-/// Writes the stored part of a thread. The timer of its retention takes the place of the former one.
+/// Writes the stored part of a thread. Its retention begins anew.
 pub(crate) fn put(
     tx: &mut Transaction<'_, '_>,
     owner: &AgentRef,
@@ -161,14 +161,14 @@ pub(crate) fn put(
     let key = keys::thread(owner, id.as_bytes());
     let (slot, kind) = (slot_of(owner), TimerKind::ThreadRetention);
     let subject = [id.as_bytes().as_slice(), owner.key.as_bytes()].concat();
-    let retention_ms = tx.ctx.settings.terminal_retention_ms;
-    let due_ms = |thread: &Thread| touched_ms(thread).saturating_add(retention_ms);
+    let workspace_id = &owner.workspace_id;
     let former: Option<Thread> = rows::read(&*tx.tables, &key)?;
     if let Some(former) = former {
-        timers::remove(tx, due_ms(&former), slot, kind, &subject);
+        retention::unfile(tx, workspace_id, touched_ms(&former), slot, kind, &subject);
     }
     rows::write(tx.tables, key, thread);
-    timers::add(tx, due_ms(thread), slot, kind, &subject, touched_ms(thread));
+    let since_ms = touched_ms(thread);
+    retention::file(tx, workspace_id, since_ms, slot, kind, &subject, since_ms)?;
     Ok(())
 }
 

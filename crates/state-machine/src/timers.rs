@@ -1,7 +1,9 @@
 //! Timers are rows ordered by due time. They are fired by `Pulse`.
 
 use crate::keys;
+use crate::retention;
 use crate::rows;
+use crate::tables::TableError;
 use crate::transaction::Transaction;
 use baton_protocol::Slot;
 use baton_protocol::proto::internal::{Timer, TimerKind, TimerSubject};
@@ -42,9 +44,30 @@ pub(crate) fn retire(
     guard: u64,
 ) {
     tx.push_retirement(Retirement {
-        due_ms,
+        workspace_id: None,
+        at_ms: due_ms,
         kind,
         guard,
+        subject: TimerSubject {
+            slot: slot.number().into(),
+            subject,
+        },
+    });
+}
+
+/// [`retire`] of what is kept as long as its workspace says, from now on.
+pub(crate) fn retire_for(
+    tx: &mut Transaction<'_, '_>,
+    workspace_id: &str,
+    slot: Slot,
+    kind: TimerKind,
+    subject: Bytes,
+) {
+    tx.push_retirement(Retirement {
+        workspace_id: Some(workspace_id.to_owned()),
+        at_ms: tx.now_ms,
+        kind,
+        guard: 0,
         subject: TimerSubject {
             slot: slot.number().into(),
             subject,
@@ -55,37 +78,51 @@ pub(crate) fn retire(
 /// What [`retire`] was asked for.
 #[derive(Debug)]
 pub(crate) struct Retirement {
-    due_ms: u64,
+    /// Whose retention counts, from `at_ms` on; without one, `at_ms` is when it is due.
+    workspace_id: Option<String>,
+    at_ms: u64,
     kind: TimerKind,
     guard: u64,
     subject: TimerSubject,
 }
 
 /// Writes the timers of everything that the entry retired.
-pub(crate) fn flush(tx: &mut Transaction<'_, '_>) {
+pub(crate) fn flush(tx: &mut Transaction<'_, '_>) -> Result<(), TableError> {
     let mut alike = BTreeMap::<_, Vec<TimerSubject>>::new();
     for retired in tx.take_retirements() {
-        let of_a_kind = (retired.due_ms, retired.kind as i32, retired.guard);
+        let of_a_kind = (
+            retired.workspace_id,
+            retired.at_ms,
+            retired.kind as i32,
+            retired.guard,
+        );
         alike.entry(of_a_kind).or_default().push(retired.subject);
     }
-    for ((due_ms, kind, guard), subjects) in alike {
+    for ((workspace_id, at_ms, kind, guard), subjects) in alike {
         for chunk in subjects.chunks(SUBJECTS_MAX) {
             let Some((first, more)) = chunk.split_first() else {
                 continue;
             };
             let timer = Timer {
-                due_ms,
+                due_ms: at_ms,
                 kind,
                 subject: first.subject.clone(),
                 guard,
                 more: more.to_vec(),
             };
             let slot = Slot::from_bits(first.slot as u16);
-            let key = keys::timer(due_ms, slot, timer.kind(), &first.subject);
+            let key = match &workspace_id {
+                Some(id) => keys::retired(id, at_ms, slot, timer.kind(), &first.subject),
+                None => keys::timer(at_ms, slot, timer.kind(), &first.subject),
+            };
             rows::insert(tx.tables, key, &timer);
         }
-        tx.note_timer(due_ms);
+        match workspace_id {
+            Some(id) => retention::arm(tx, &id, at_ms)?,
+            None => tx.note_timer(at_ms),
+        }
     }
+    Ok(())
 }
 
 /// Disarms a timer; a missing one is fine.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
 use baton_protocol::{ErrorCode, ServiceError};
@@ -26,6 +26,9 @@ use crate::trace;
 const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 const TIMEOUT: &str = "grpc-timeout";
+/// What audit events call the method of a gRPC call.
+const METHOD: &str = "gRPC";
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Digits of a `grpc-timeout`, by the gRPC specification.
 const TIMEOUT_DIGITS_MAX: usize = 8;
 
@@ -62,17 +65,24 @@ async fn run(
     mut request: Request,
     next: Next,
 ) -> Response {
+    let mut request_id = None;
     if method.kind != Kind::Open {
         match let_in(app, method, request.headers()).await {
-            Ok(admitted) => request.extensions_mut().insert(Admitted { deadline, ..admitted }),
+            Ok(admitted) => {
+                request_id = HeaderValue::from_str(&admitted.caller.call.request_id).ok();
+                request.extensions_mut().insert(Admitted { deadline, ..admitted });
+            }
             Err(error) => return status(error).into_http(),
-        };
+        }
     }
     if method.kind != Kind::BothStream {
         let within = Duration::from_millis(app.service.config.body_timeout_ms);
         request = request.map(|body| Body::new(Punctual::new(body, within)));
     }
-    let response = next.run(request).await;
+    let mut response = next.run(request).await;
+    if let Some(request_id) = request_id {
+        response.headers_mut().insert(REQUEST_ID, request_id);
+    }
     // The library's own words for a message that is too large.
     match Status::from_header_map(response.headers()) {
         Some(found) if found.code() == Code::OutOfRange => match unreadable(&found) {
@@ -85,7 +95,7 @@ async fn run(
 
 async fn let_in(app: &App, method: Method, headers: &HeaderMap) -> Result<Admitted, ServiceError> {
     let credential = Credential::from_headers(headers)?;
-    let caller = match method.kind {
+    let mut caller = match method.kind {
         Kind::ServerStream | Kind::BothStream => {
             app.patiently(|| app.service.authenticate(credential)).await?
         }
@@ -97,8 +107,15 @@ async fn let_in(app: &App, method: Method, headers: &HeaderMap) -> Result<Admitt
     {
         return Err(rate.refusal());
     }
+    caller.call.request_id = format!("req_{}", app.service.random_uuid().simple());
+    caller.call.trace_id = trace::trace_parent(headers)
+        .and_then(|parent| parent.split('-').nth(1))
+        .unwrap_or_default()
+        .to_owned();
+    caller.call.endpoint = method.name.to_owned();
+    caller.call.method = METHOD.to_owned();
     Ok(Admitted {
-        caller,
+        caller: Arc::from(caller),
         credential,
         trace_parent: trace::trace_parent(headers).unwrap_or_default().into(),
         deadline: None,

@@ -31,7 +31,7 @@ const OTHER: Method = Method {
     kind: Kind::Open,
 };
 
-const METHODS: [Method; 38] = [
+const METHODS: [Method; 42] = [
     method(SUBMIT, Kind::Unary),
     method("baton.v1.IntentService/SubmitBatch", Kind::Batch),
     method("baton.v1.IntentService/SubmitStream", Kind::BothStream),
@@ -67,6 +67,10 @@ const METHODS: [Method; 38] = [
     method("baton.v1.AdminService/GetStatus", Kind::Unary),
     method("baton.v1.AdminService/ListGroups", Kind::Unary),
     method("baton.v1.AdminService/TransferLeader", Kind::Unary),
+    method("baton.v1.AuditService/ListAuditEvents", Kind::Unary),
+    method("baton.v1.AuditService/ListAuditHeads", Kind::Unary),
+    method("baton.v1.WorkspaceService/GetRetention", Kind::Unary),
+    method("baton.v1.WorkspaceService/SetRetention", Kind::Unary),
     method("grpc.health.v1.Health/Check", Kind::Open),
     method("grpc.health.v1.Health/Watch", Kind::Open),
     method(

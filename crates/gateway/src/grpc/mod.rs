@@ -4,6 +4,7 @@
 mod admin;
 mod admit;
 mod agents;
+mod audit;
 mod auth;
 mod body;
 mod callbacks;
@@ -22,6 +23,7 @@ mod schemas;
 mod status;
 mod tasks;
 mod work;
+mod workspaces;
 
 use std::sync::Arc;
 
@@ -65,12 +67,14 @@ macro_rules! bounded {
 pub(crate) fn router(app: &Arc<App>) -> std::io::Result<Router> {
     use v1::admin_service_server::AdminServiceServer;
     use v1::agent_service_server::AgentServiceServer;
+    use v1::audit_service_server::AuditServiceServer;
     use v1::delivery_service_server::DeliveryServiceServer;
     use v1::inbox_service_server::InboxServiceServer;
     use v1::intent_service_server::IntentServiceServer;
     use v1::scenario_service_server::ScenarioServiceServer;
     use v1::schema_service_server::SchemaServiceServer;
     use v1::task_service_server::TaskServiceServer;
+    use v1::workspace_service_server::WorkspaceServiceServer;
 
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
@@ -88,6 +92,8 @@ pub(crate) fn router(app: &Arc<App>) -> std::io::Result<Router> {
         )))
         .add_service(bounded!(SchemaServiceServer::new(schemas::Schemas(new()))))
         .add_service(bounded!(AdminServiceServer::new(admin::Admin(new()))))
+        .add_service(bounded!(AuditServiceServer::new(audit::Audit(new()))))
+        .add_service(bounded!(WorkspaceServiceServer::new(workspaces::Workspaces(new()))))
         .add_service(tonic_health::pb::health_server::HealthServer::new(health::Probe(
             new(),
         )))

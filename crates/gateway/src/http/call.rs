@@ -13,7 +13,7 @@ use http_body_util::BodyExt;
 
 use super::agent_path::parse_agent_path;
 use super::canonical::canonical_hash;
-use super::envelope::Notes;
+use super::envelope::{Notes, method_name};
 use super::error::{ApiError, not_found};
 use super::json::{JsonObject, invalid};
 use crate::app::App;
@@ -51,7 +51,7 @@ impl FromRequest<Arc<App>> for Call {
         let notes = parts.extensions.get::<Arc<Notes>>().cloned().unwrap_or_default();
         let _ = notes.endpoint.set(endpoint);
         let credential = Credential::from_headers(&parts.headers)?;
-        let caller = if endpoint.ends_with("/stream") {
+        let mut caller = if endpoint.ends_with("/stream") {
             app.patiently(|| app.service.authenticate(credential)).await?
         } else {
             app.service.authenticate(credential).await?
@@ -59,6 +59,10 @@ impl FromRequest<Arc<App>> for Call {
         if !endpoint.ends_with("/stream") {
             count(app, &caller, endpoint, &notes)?;
         }
+        caller.call.request_id.clone_from(&notes.request_id);
+        caller.call.trace_id.clone_from(&notes.trace_id);
+        caller.call.endpoint = endpoint.to_owned();
+        caller.call.method = method_name(&parts.method).to_owned();
         let query = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
             .map_err(|_| ServiceError::new(ErrorCode::BadRequest, "the query string is malformed"))?;
         let timeout = Duration::from_millis(app.service.config.body_timeout_ms);
@@ -66,7 +70,7 @@ impl FromRequest<Arc<App>> for Call {
         let body =
             body.map_err(|_| ServiceError::new(ErrorCode::BadRequest, "the body took too long to arrive"))??;
         Ok(Self {
-            caller,
+            caller: Arc::from(caller),
             credential,
             headers: parts.headers,
             body,

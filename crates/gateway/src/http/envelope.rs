@@ -29,6 +29,9 @@ pub(super) struct OwnBody;
 /// Filled in while a request is handled.
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
+    pub(crate) request_id: String,
+    /// Empty when it is no text.
+    pub(crate) trace_id: String,
     pub(crate) endpoint: OnceLock<&'static str>,
     pub(crate) rate: OnceLock<RateStatus>,
 }
@@ -41,7 +44,11 @@ pub(super) async fn envelope(State(app): State<Arc<App>>, mut request: Request, 
         let generated = app.service.random_uuid().to_string();
         HeaderValue::from_str(&generated).unwrap_or(HeaderValue::from_static("none"))
     });
-    let notes = Arc::new(Notes::default());
+    let notes = Arc::new(Notes {
+        request_id: request_id.clone(),
+        trace_id: trace_id.to_str().unwrap_or_default().to_owned(),
+        ..Notes::default()
+    });
     request.extensions_mut().insert(Arc::clone(&notes));
     let method = request.method().clone();
     let span = crate::trace::request_span(&method, request.headers());
@@ -92,7 +99,7 @@ pub(super) async fn envelope(State(app): State<Arc<App>>, mut request: Request, 
 }
 
 /// A label of bounded variety.
-fn method_name(method: &axum::http::Method) -> &'static str {
+pub(super) fn method_name(method: &axum::http::Method) -> &'static str {
     match method.as_str() {
         "GET" => "GET",
         "POST" => "POST",

@@ -3,6 +3,7 @@
 mod accounts;
 mod agent_path;
 mod agents;
+mod audit;
 mod call;
 mod canonical;
 mod capabilities;
@@ -24,6 +25,7 @@ mod stream;
 pub(crate) mod task_page;
 mod tasks;
 mod time;
+mod workspaces;
 
 pub use agents::push_body;
 pub(crate) use canonical::canonical;
@@ -45,7 +47,7 @@ use call::Call;
 use error::{ApiError, not_found};
 
 /// Path families of the surface that this version knows of but does not serve.
-const LATER_FAMILIES: [&str; 27] = [
+const LATER_FAMILIES: [&str; 28] = [
     "/mcp",
     "/v1/access-requests",
     "/v1/aliases",
@@ -73,6 +75,7 @@ const LATER_FAMILIES: [&str; 27] = [
     "/v1/usage",
     "/v1/users",
     "/v1/webhooks",
+    "/v1/workspaces",
 ];
 
 /// The whole surface as one router.
@@ -117,6 +120,12 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
         ("/v1/capabilities", get(capabilities::list)),
         ("/v1/schemas", post(schemas::put)),
         ("/v1/schemas/{type}", get(schemas::get)),
+        ("/v1/audit/events", get(audit::events)),
+        ("/v1/audit/heads", get(audit::heads)),
+        (
+            "/v1/workspaces/{id}/retention",
+            get(workspaces::retention).put(workspaces::set_retention),
+        ),
         ("/v1/scenarios/apply", post(scenarios::apply)),
         ("/v1/scenarios/validate", post(scenarios::validate)),
         ("/v1/tool-registry/macros", get(scenarios::macros)),

@@ -153,7 +153,7 @@ impl Service {
         };
         let id = account.service_account_id.clone();
         let body = command::Body::CreateServiceAccount(CreateServiceAccount {
-            actor: Some(caller.actor(None, None)),
+            actor: Some(caller.audited_actor(None, None)),
             service_account: Some(account),
             get_or_create,
             idempotency: claim,
@@ -222,7 +222,7 @@ impl Service {
         let (mode, request) = (patch.delivery_mode.as_deref(), patch.idempotency.as_ref());
         let secrets = self.secrets(caller, patch.callback_secret, mode, request).await?;
         let body = command::Body::UpdateServiceAccount(UpdateServiceAccount {
-            actor: Some(caller.actor(None, None)),
+            actor: Some(caller.audited_actor(None, None)),
             service_account_id: id.to_owned(),
             delivery_mode: patch.delivery_mode,
             callback_url: patch.callback_url,
@@ -272,7 +272,7 @@ impl Service {
         };
         let key = self
             .propose_key(command::Body::CreateApiKey(CreateApiKey {
-                actor: Some(caller.actor(None, None)),
+                actor: Some(caller.audited_actor(None, None)),
                 key: Some(key),
                 idempotency: request.map(|r| claim(caller, r)),
             }))
@@ -290,7 +290,7 @@ impl Service {
     ) -> Result<ApiKey, Failure> {
         check_manager(caller)?;
         self.propose_key(command::Body::RevokeApiKey(RevokeApiKey {
-            actor: Some(caller.actor(None, None)),
+            actor: Some(caller.audited_actor(None, None)),
             service_account_id: account_id.to_owned(),
             key_id: key_id.to_owned(),
             idempotency: idempotency.as_ref().map(|r| claim(caller, r)),

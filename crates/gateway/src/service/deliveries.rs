@@ -161,7 +161,7 @@ impl Service {
         idempotency: Option<&IdempotencyRequest>,
     ) -> Result<DeliveryView, Failure> {
         let body = command::Body::ReplayDelivery(ReplayDelivery {
-            actor: Some(caller.actor(None, None)),
+            actor: Some(caller.audited_actor(None, None)),
             delivery: Some(id.to_key()),
             idempotency: idempotency.map(|r| claim(caller, r)),
         });

@@ -15,10 +15,34 @@ impl Service {
         F: Future<Output = Result<T, ServiceError>>,
     {
         let shards = 1..=self.ports.group_map.shard_groups();
-        stream::iter(shards.map(|n| Route::Group(GroupId(n))))
-            .map(ask)
-            .buffer_unordered(GROUPS_AT_ONCE)
-            .try_collect()
-            .await
+        let routes = shards.map(|n| Route::Group(GroupId(n)));
+        gather(routes, ask).await
     }
+
+    /// [`Self::ask_every_group`], the meta group included.
+    pub(super) async fn ask_every_group_and_meta<T, F>(
+        &self,
+        ask: impl Fn(Route) -> F,
+    ) -> Result<Vec<T>, ServiceError>
+    where
+        F: Future<Output = Result<T, ServiceError>>,
+    {
+        let shards = 1..=self.ports.group_map.shard_groups();
+        let routes = shards.map(|n| Route::Group(GroupId(n)));
+        gather(std::iter::once(Route::Meta).chain(routes), ask).await
+    }
+}
+
+async fn gather<T, F>(
+    routes: impl Iterator<Item = Route>,
+    ask: impl Fn(Route) -> F,
+) -> Result<Vec<T>, ServiceError>
+where
+    F: Future<Output = Result<T, ServiceError>>,
+{
+    stream::iter(routes)
+        .map(ask)
+        .buffer_unordered(GROUPS_AT_ONCE)
+        .try_collect()
+        .await
 }

@@ -130,8 +130,13 @@ impl Service {
             None
         };
         let route = Route::Slot(slot_of(&owner));
+        let (acting_for, label) = (Some(owner.clone()), change.label.clone());
+        let actor = match &write {
+            Write::Delegate(_) | Write::Decide(_) => caller.audited_actor(acting_for, label),
+            Write::Reply(_) | Write::Delete(_) | Write::Read(_) => caller.actor(acting_for, label),
+        };
         let body = command::Body::WriteThread(WriteThread {
-            actor: Some(caller.actor(Some(owner.clone()), change.label.clone())),
+            actor: Some(actor),
             thread_id: id.to_bytes(),
             counterpart,
             write: Some(write),

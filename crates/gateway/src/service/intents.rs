@@ -199,7 +199,11 @@ impl Service {
         resume: Resume,
         change: Change,
     ) -> Result<Committed, Failure> {
-        let (actor, idempotency) = self.prepare(caller, &change).await?;
+        let (mut actor, idempotency) = self.prepare(caller, &change).await?;
+        if matches!(resume.kind, ResumeKind::Result { .. }) {
+            // A result is no steering: it is not audited, and as small as can be.
+            actor.call = None;
+        }
         let next_handler = self.acting_for(caller, resume.next_handler.as_deref()).await?;
         let mut waits_for = String::new();
         let (kind, result, fail, approve) = match resume.kind {
@@ -285,7 +289,7 @@ impl Service {
     ) -> Result<(Actor, Option<IdempotencyClaim>), ServiceError> {
         let acting_for: Option<AgentRef> = self.acting_for(caller, change.owner.as_deref()).await?;
         let claim = change.idempotency.as_ref().map(|r| claim(caller, r));
-        Ok((caller.actor(acting_for, change.label.clone()), claim))
+        Ok((caller.audited_actor(acting_for, change.label.clone()), claim))
     }
 
     pub(super) async fn transition(&self, id: IntentId, body: command::Body) -> Result<Committed, Failure> {

@@ -6,6 +6,7 @@ pub(crate) mod accounts;
 mod addresses;
 mod agents;
 mod approvals;
+pub(crate) mod audit;
 mod callbacks;
 mod cluster;
 mod completion;
@@ -22,12 +23,13 @@ mod submit;
 mod task_links;
 mod tasks;
 mod tokens;
+pub(crate) mod workspaces;
 
 use std::sync::Arc;
 
 use baton_protocol::address::Scope;
 use baton_protocol::proto::internal::{
-    Actor, AgentRef, ApiKey, KeyKind, Query, QueryReply, Rejection, ServiceAccount, query, query_reply,
+    Actor, AgentRef, ApiKey, CallContext, KeyKind, Query, QueryReply, Rejection, ServiceAccount, query, query_reply,
 };
 use baton_protocol::{ErrorCode, Route, ServiceError};
 
@@ -50,6 +52,8 @@ pub(crate) struct Caller {
     pub key: ApiKey,
     pub account: ServiceAccount,
     pub scope: Scope,
+    /// The call this is about, for audit.
+    pub call: CallContext,
 }
 
 impl Caller {
@@ -76,6 +80,15 @@ impl Caller {
             address: self.account.address.clone(),
             acting_for,
             label: label.unwrap_or_default(),
+            call: None,
+        }
+    }
+
+    /// [`Self::actor`] of a command that is audited: with the call it came by.
+    fn audited_actor(&self, acting_for: Option<AgentRef>, label: Option<String>) -> Actor {
+        Actor {
+            call: Some(self.call.clone()),
+            ..self.actor(acting_for, label)
         }
     }
 

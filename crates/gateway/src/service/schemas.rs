@@ -111,7 +111,7 @@ impl Service {
             ..SemanticSchema::default()
         };
         let body = command::Body::PutSchema(PutSchema {
-            actor: Some(caller.actor(None, None)),
+            actor: Some(caller.audited_actor(None, None)),
             schema: Some(schema),
             judged_against_sha256: before.map(|before| before.document_sha256).unwrap_or_default(),
         });

@@ -1,7 +1,7 @@
 //! `baton deliveries`: what became of pushes, and replays.
 
 use super::connect::ConnectArgs;
-use super::http::Http;
+use super::http::{Http, path, text};
 use crate::exit::Failure;
 use crate::output::{Output, list, properties};
 use clap::{Args, Subcommand, ValueEnum};
@@ -193,39 +193,4 @@ fn table(answer: &Value) -> Table {
 
 fn rows(answer: &Value) -> &[Value] {
     answer["deliveries"].as_array().map_or(&[], Vec::as_slice)
-}
-
-fn text(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
-    }
-}
-
-/// A path with its query, escaped. Empty values are left out.
-fn path(segments: &[&str], query: &[(&str, String)]) -> Result<String, Failure> {
-    let mut url = reqwest::Url::parse("http://node").map_err(|error| Failure::usage(error.to_string()))?;
-    if let Ok(mut path) = url.path_segments_mut() {
-        path.extend(segments);
-    }
-    for (name, value) in query.iter().filter(|(_, value)| !value.is_empty()) {
-        url.query_pairs_mut().append_pair(name, value);
-    }
-    Ok(match url.query() {
-        Some(query) => format!("{}?{query}", url.path()),
-        None => url.path().to_owned(),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_user_types_stays_one_value() {
-        let query = [("agent_address", "a&b c".to_owned()), ("cursor", String::new())];
-        let path = path(&["v1", "deliveries", "x/../y"], &query).unwrap();
-        assert_eq!(path, "/v1/deliveries/x%2F..%2Fy?agent_address=a%26b+c");
-    }
 }

@@ -97,6 +97,30 @@ fn answer(status: u16, text: &str) -> Result<Value, Failure> {
     Err(Failure::new(code, format!("{detail} ({status}); {advice}")))
 }
 
+/// A value in a table.
+pub(super) fn text(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
+    }
+}
+
+/// A path with its query, escaped. Empty values are left out.
+pub(super) fn path(segments: &[&str], query: &[(&str, String)]) -> Result<String, Failure> {
+    let mut url = reqwest::Url::parse("http://node").map_err(|error| Failure::usage(error.to_string()))?;
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.extend(segments);
+    }
+    for (name, value) in query.iter().filter(|(_, value)| !value.is_empty()) {
+        url.query_pairs_mut().append_pair(name, value);
+    }
+    Ok(match url.query() {
+        Some(query) => format!("{}?{query}", url.path()),
+        None => url.path().to_owned(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,5 +140,12 @@ mod tests {
             assert!(failure.line.starts_with("why ("), "{failure}");
         }
         assert_eq!(answer(200, "{\"ok\":true}").unwrap()["ok"], true);
+    }
+
+    #[test]
+    fn what_a_user_types_stays_one_value() {
+        let query = [("agent_address", "a&b c".to_owned()), ("cursor", String::new())];
+        let path = path(&["v1", "deliveries", "x/../y"], &query).unwrap();
+        assert_eq!(path, "/v1/deliveries/x%2F..%2Fy?agent_address=a%26b+c");
     }
 }

@@ -1,6 +1,7 @@
 //! The `baton` command line.
 
 mod agents;
+mod audit;
 mod bench;
 mod certs;
 mod cluster;
@@ -23,6 +24,7 @@ mod tasks;
 mod top;
 mod values;
 mod version;
+mod workspaces;
 
 use crate::exit::{EXIT_CODES_HELP, ExitCode, Failure};
 use crate::output::{Format, Output};
@@ -74,6 +76,11 @@ enum Command {
     /// See what became of pushed deliveries, and post dead letters again
     #[command(visible_alias = "delivery")]
     Deliveries(deliveries::DeliveriesArgs),
+    /// See what people and administrators did, and verify that nobody changed the record
+    Audit(audit::AuditArgs),
+    /// See and change settings of a workspace
+    #[command(visible_alias = "workspace")]
+    Workspaces(workspaces::WorkspacesArgs),
     /// Look at nodes, groups and leaders; move leaders
     Cluster(cluster::ClusterCommandArgs),
     /// Watch nodes, groups and backlogs live
@@ -132,6 +139,8 @@ fn run(command: Command, out: Output) -> Result<(), Failure> {
         Command::Inbox(args) => on_runtime(inbox::run(args, out)),
         Command::Tasks(args) => on_runtime(tasks::run(args, out)),
         Command::Deliveries(args) => on_runtime(deliveries::run(args, out)),
+        Command::Audit(args) => on_runtime(audit::run(args, out)),
+        Command::Workspaces(args) => on_runtime(workspaces::run(args, out)),
         Command::Cluster(args) => on_runtime(cluster::run(args, out)),
         Command::Top(args) => on_runtime(top::run(args, out)),
         Command::Doctor(args) => on_runtime(doctor::run(args, out)),
@@ -222,6 +231,8 @@ mod tests {
             "inbox",
             "tasks",
             "deliveries",
+            "audit",
+            "workspaces",
             "cluster",
             "top",
             "doctor",
@@ -277,6 +288,13 @@ mod tests {
             "baton deliveries show d",
             "baton deliveries replay d",
             "baton deliveries replay --all --dry-run",
+            "baton audit list --action task. --owner a --limit 5",
+            "baton audit heads --all-workspaces -o json",
+            "baton audit export --out f --workspace cluster",
+            "baton audit verify --file f --against g",
+            "baton workspaces retention show",
+            "baton workspaces retention set 30d --workspace w",
+            "baton workspaces retention clear",
             "baton cluster transfer-leader 3 --to 2",
             "baton top --once -o yaml",
             "baton context add dev --env-file e",
@@ -297,6 +315,8 @@ mod tests {
             "baton intents resume i --approve --reject",
             "baton intents list --status done",
             "baton cluster transfer-leader x --to 2",
+            "baton audit heads --all-workspaces --workspace w",
+            "baton workspaces retention set soon",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }

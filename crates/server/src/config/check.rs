@@ -2,6 +2,7 @@
 
 use super::{Config, Tls};
 use crate::exit::Failure;
+use baton_protocol::limits::AUDIT_RETENTION_MS_MIN;
 use std::net::SocketAddr;
 
 /// Nodes of a static cluster at most.
@@ -108,6 +109,11 @@ fn cluster(config: &Config) -> Result<(), Failure> {
     }
     if !(1..=256).contains(&config.cluster.shard_groups) {
         return refuse("cluster.shard_groups must be 1 to 256");
+    }
+    if config.cluster.audit_retention_ms < AUDIT_RETENTION_MS_MIN {
+        return refuse(format!(
+            "cluster.audit_retention_ms is below {AUDIT_RETENTION_MS_MIN}; keep audit events for a day at least"
+        ));
     }
     Ok(())
 }
@@ -276,6 +282,12 @@ mod tests {
         assert!(line.contains("twice"), "{line}");
         let line = refused(|c| c.cluster.peers = vec!["nohost".into()]);
         assert!(line.contains("host:port"), "{line}");
+    }
+
+    #[test]
+    fn audit_events_are_kept_for_a_day_at_least() {
+        let line = refused(|c| c.cluster.audit_retention_ms = 0);
+        assert!(line.contains("cluster.audit_retention_ms"), "{line}");
     }
 
     #[test]

@@ -96,6 +96,8 @@ pub struct Cluster {
     pub ordinal: usize,
     /// Shard groups of a new cluster.
     pub shard_groups: u32,
+    /// How long a new cluster keeps audit events, milliseconds of cluster time.
+    pub audit_retention_ms: u64,
     /// Organization, workspace and operator token of a new cluster; read by ordinal 0 only, once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bootstrap_credentials: Option<PathBuf>,
@@ -234,6 +236,7 @@ impl Default for Cluster {
             peers: Vec::new(),
             ordinal: 0,
             shard_groups: baton_protocol::slot::SHARD_GROUPS_DEFAULT,
+            audit_retention_ms: limits::AUDIT_RETENTION_MS,
             bootstrap_credentials: None,
         }
     }

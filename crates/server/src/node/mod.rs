@@ -10,7 +10,7 @@ use crate::config::{Config, Tls};
 use crate::exit::{ExitCode, Failure};
 use crate::operator::{self, Operator};
 use crate::telemetry::{self, Telemetry};
-use baton_consensus::{ConsensusConfig, ConsensusHandle, Node, PeerTls, StartError};
+use baton_consensus::{ConsensusConfig, ConsensusHandle, Node, PeerTls, Settings, StartError};
 use baton_delivery::{AgentHub, DeliverySettings, Dispatcher, WorkHub};
 use baton_gateway::ports::Ports;
 use baton_gateway::{GatewayConfig, TlsFiles};
@@ -177,6 +177,10 @@ fn consensus_config(config: &Config, fatal: mpsc::Sender<Failure>) -> Result<Con
         client_address: config.client_address(),
         name: config.name.clone(),
         shard_groups: config.cluster.shard_groups,
+        settings: Settings {
+            audit_retention_ms: config.cluster.audit_retention_ms,
+            ..Settings::default()
+        },
         table_memory_bytes: config.storage.table_memory_bytes,
         trust_cut_log: config.storage.trust_cut_log,
         disk_free_min_bytes: config.storage.disk_free_min_bytes,
@@ -221,7 +225,8 @@ struct StartingGateway {
 impl StartingGateway {
     fn start(listener: TcpListener, config: &Config, health: Arc<NodeHealth>) -> Self {
         let stop = CancellationToken::new();
-        let serving = baton_gateway::serve_probes(listener, gateway_config(config), health, stop.clone());
+        let config = gateway_config(config, Settings::default());
+        let serving = baton_gateway::serve_probes(listener, config, health, stop.clone());
         Self {
             task: tokio::spawn(serving),
             stop,
@@ -307,7 +312,8 @@ impl Services {
         };
         let gateway_stop = CancellationToken::new();
         let (failed, gateway_failed) = tokio::sync::watch::channel(false);
-        let serving = baton_gateway::serve(listener, gateway_config(config), ports, gateway_stop.clone());
+        let gateway = gateway_config(config, handle.settings());
+        let serving = baton_gateway::serve(listener, gateway, ports, gateway_stop.clone());
         let gateway = tokio::spawn(async move {
             let served = serving.await;
             failed.send_replace(true);
@@ -348,7 +354,7 @@ impl Services {
     }
 }
 
-fn gateway_config(config: &Config) -> GatewayConfig {
+fn gateway_config(config: &Config, settings: Settings) -> GatewayConfig {
     let tls = match (&config.client.tls.cert, &config.client.tls.key) {
         (Some(certificate), Some(key)) => Some(TlsFiles {
             certificate: certificate.clone(),
@@ -364,6 +370,8 @@ fn gateway_config(config: &Config) -> GatewayConfig {
         connections_max: config.limits.connections,
         streams_max: config.limits.streams,
         connection_streams_max: config.limits.streams_per_connection,
+        idempotency_retention_ms: settings.idempotency_retention_ms,
+        terminal_retention_ms: settings.terminal_retention_ms,
         ..GatewayConfig::default()
     }
 }

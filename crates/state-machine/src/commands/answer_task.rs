@@ -110,7 +110,8 @@ fn require_complete(gate: &Gate, command: &AnswerTask) -> Result<(), Stop> {
     Ok(())
 }
 
-fn result(command: &AnswerTask) -> Payload {
+/// What the intent ends with, or the step of the scenario.
+pub(crate) fn result(command: &AnswerTask) -> Payload {
     let mut object = Object::new().string("outcome", &command.outcome);
     if !command.comment.is_empty() {
         object = object.string("comment", &command.comment);

@@ -9,6 +9,7 @@ use crate::lifecycle;
 use crate::mailbox::require_agent;
 use crate::outbox;
 use crate::references;
+use crate::retention;
 use crate::rows;
 use crate::scenario;
 use crate::threads;
@@ -63,6 +64,7 @@ fn receive(tx: &mut Transaction<'_, '_>, body: Option<&Body>) -> Result<(), Stop
         Some(Body::ReferenceUpdate(message)) => references::receive(tx, message),
         Some(Body::StepNote(message)) => scenario::noted(tx, message),
         Some(Body::ReferenceReport(message)) => handover::reported(tx, message),
+        Some(Body::RetentionChanged(message)) => retention::change(tx, message),
         None => Ok(()),
     }
 }

@@ -24,6 +24,7 @@ pub(crate) mod resume;
 pub(crate) mod revoke_api_key;
 pub(crate) mod set_feature_level;
 pub(crate) mod start_attempt;
+pub(crate) mod set_retention;
 pub(crate) mod start_scenario;
 pub(crate) mod submit;
 pub(crate) mod update_service_account;

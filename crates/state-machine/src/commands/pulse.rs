@@ -1,6 +1,7 @@
 //! `Pulse`: fires timers that are due.
 
 use crate::envelope;
+use crate::audit;
 use crate::gates;
 use crate::idempotency;
 use crate::intents;
@@ -10,6 +11,7 @@ use crate::mailbox;
 use crate::pushes;
 use crate::references;
 use crate::reminders;
+use crate::retention;
 use crate::rows;
 use crate::scenario;
 use crate::threads;
@@ -27,6 +29,13 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>) -> Outcome {
             break;
         }
         let mut timer: Timer = rows::decode(&key, value)?;
+        if timer.kind() == TimerKind::WorkspaceRetention {
+            tx.tables.delete(key);
+            let purged = retention::purge(tx, &timer.subject)?;
+            tried += purged.max(1);
+            fired += purged as u32;
+            continue;
+        }
         let first = TimerSubject {
             slot: keys::timer_slot(&key).number().into(),
             subject: std::mem::take(&mut timer.subject),
@@ -45,7 +54,8 @@ pub(crate) fn apply(tx: &mut Transaction<'_, '_>) -> Outcome {
     Ok(reply(outcome::Outcome::Pulsed(Pulsed { fired })))
 }
 
-fn fire(tx: &mut Transaction<'_, '_>, slot: Slot, timer: &Timer) -> Result<(), Stop> {
+/// What becomes due, for one subject of a timer. The purge of a workspace has many and is not here.
+pub(crate) fn fire(tx: &mut Transaction<'_, '_>, slot: Slot, timer: &Timer) -> Result<(), Stop> {
     match timer.kind() {
         TimerKind::IdempotencyRetention => idempotency::expire(tx, slot, &timer.subject, timer.guard),
         TimerKind::ThreadRetention => expire_thread(tx, slot, timer),
@@ -58,7 +68,8 @@ fn fire(tx: &mut Transaction<'_, '_>, slot: Slot, timer: &Timer) -> Result<(), S
         TimerKind::GateReminder => with_intent(tx, timer, |tx, id| gates::remind(tx, id, timer)),
         TimerKind::ReferenceRetention => with_intent(tx, timer, |tx, id| references::expire(tx, id, timer)),
         TimerKind::IntentReminder => with_intent(tx, timer, |tx, id| reminders::remind_intent(tx, id, timer)),
-        TimerKind::Unspecified => Ok(()),
+        TimerKind::AuditRetention => audit::prune(tx, &timer.subject),
+        TimerKind::WorkspaceRetention | TimerKind::Unspecified => Ok(()),
     }
 }
 

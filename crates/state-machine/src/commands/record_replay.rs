@@ -107,7 +107,7 @@ mod tests {
         let header = replica.intent(id);
         let answer = replica.run(replay(id, 0, workspace()));
         let agent_key = agent("worker").key;
-        assert_eq!(replica.last.effects, [Effect::Replay { agent_key }]);
+        assert!(replica.last.effects.contains(&Effect::Replay { agent_key }));
         let Some(reply::Outcome::Delivery(view)) = answer.outcome else {
             panic!("refused")
         };

@@ -400,26 +400,27 @@ mod tests {
         page.threads
     }
 
-    fn timers(replica: &Replica) -> usize {
-        let found = rows::list(&replica.tables, &keys::timers(), usize::MAX);
+    /// Things that wait for the end of their retention.
+    fn filed(replica: &Replica) -> usize {
+        let found = rows::list(&replica.tables, &keys::retired_of("w1"), usize::MAX);
         found.unwrap().len()
     }
 
     #[test]
-    fn reading_is_no_change_and_leaves_one_timer() {
+    fn reading_is_no_change_and_is_filed_once() {
         let mut replica = delivered();
-        let (received, armed) = (changed(&mut replica, None), timers(&replica));
+        let (received, before) = (changed(&mut replica, None), filed(&replica));
         for _ in 0..3 {
             replica.now_ms += 1;
             written(&mut replica, Write::Read(true));
             assert!(changed(&mut replica, received.last()).is_empty());
-            assert_eq!(timers(&replica), armed + 1);
+            assert_eq!(filed(&replica), before + 1);
         }
         replica.now_ms += 1;
         written(&mut replica, Write::Reply("on it".into()));
         assert_eq!(
-            timers(&replica),
-            armed + 2,
+            filed(&replica),
+            before + 2,
             "one more is that of the sender's thread"
         );
         let replied = changed(&mut replica, received.last());

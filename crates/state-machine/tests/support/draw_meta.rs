@@ -6,14 +6,14 @@ use super::{AGENTS, World, account, bootstrap};
 use baton_protocol::proto::internal::command::Body;
 use baton_protocol::proto::internal::{
     ApiKey, CreateApiKey, CreateServiceAccount, DisableCallback, PutSchema, RevokeApiKey, SemanticSchema,
-    SetFeatureLevel, UpdateServiceAccount,
+    SetFeatureLevel, SetRetention, UpdateServiceAccount,
 };
 use bytes::Bytes;
 
 impl World {
     pub(super) fn meta(&self, draw: &mut Draw) -> (usize, Body) {
         let account_id = format!("sa{}", draw.below(3));
-        let body = match draw.below(9) {
+        let body = match draw.below(11) {
             0 => Body::Bootstrap(bootstrap()),
             1 | 2 => Body::CreateServiceAccount(CreateServiceAccount {
                 actor: Self::any_actor(draw),
@@ -73,6 +73,11 @@ impl World {
                     })
                 }),
                 judged_against_sha256: Bytes::copy_from_slice(&[draw.below(3) as u8]),
+            }),
+            9 | 10 => Body::SetRetention(SetRetention {
+                actor: Self::any_actor(draw),
+                workspace_id: draw.pick(&["w1", "w1", "w2"]).unwrap().to_owned(),
+                terminal_retention_ms: draw.pick(&[0, 1, 25, 26, 100, 800]).unwrap() * 3_600_000,
             }),
             _ => Body::SetFeatureLevel(SetFeatureLevel {
                 level: draw.below(4) as u32,

@@ -6,6 +6,7 @@
     reason = "helpers of tests fail the test; they look for one outcome and treat every other alike"
 )]
 
+mod audit;
 mod draw;
 mod draw_meta;
 mod draw_people;
@@ -21,7 +22,7 @@ use baton_protocol::proto::internal::{
     Intent, KeyKind, Organization, OutboxMessage, ResolveIntent, ServiceAccount, Status, WaitingReason,
     Workspace,
 };
-use baton_protocol::{GroupId, IntentId, Route};
+use baton_protocol::{GroupId, IntentId, Route, limits};
 use baton_state_machine::testing::{Replica, agent, refusal};
 use baton_state_machine::{Applied, Effect, MemoryTables, Tables, log_time_ms, outbox_head};
 use bytes::Bytes;
@@ -33,7 +34,17 @@ use reads::{listed_tasks, mailbox};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) const SHARD_GROUPS: u32 = 2;
+/// No workspace may keep ended intents for less.
+const RETENTION_MS_MIN: u64 = limits::IDEMPOTENCY_RETENTION_MS + limits::TERMINAL_RETENTION_MARGIN_MS;
 const AGENTS: [&str; 5] = ["w0", "w1", "w2", "w3", "w4"];
+
+/// A group before its first entry.
+fn empty(group: u32) -> Replica {
+    let mut replica = Replica::new(group, SHARD_GROUPS);
+    // Short enough that audit events go while a world is driven.
+    replica.ctx.settings.audit_retention_ms = 100 * 3_600_000;
+    replica
+}
 
 /// One drawn operation: what to do, and a number from which all its details follow.
 pub(crate) type Op = (u8, u64);
@@ -61,9 +72,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(step_ms: u64) -> Self {
-        let groups: Vec<_> = (0..=SHARD_GROUPS)
-            .map(|g| Replica::new(g, SHARD_GROUPS))
-            .collect();
+        let groups: Vec<_> = (0..=SHARD_GROUPS).map(empty).collect();
         let mut world = Self {
             now_ms: groups[0].now_ms,
             groups,
@@ -96,9 +105,10 @@ impl World {
             }
             self.apply(group, commands);
         }
+        self.groups.iter().for_each(audit::check);
     }
 
-    /// A refused command leaves nothing behind. Tried on a copy, at a time when nothing else is due for removal.
+    /// A refused command leaves nothing behind, unless its caller had no right to it: then one audit event. Tried on a copy, at a time when nothing else is due for removal.
     fn check_refusal(&self, group: usize, body: &Body) {
         let mut probe = self.groups[group].clone();
         let log_time_ms = self.now_ms;
@@ -111,9 +121,17 @@ impl World {
             log_time_ms,
             commands: vec![bare(body.clone())],
         });
-        if refusal(&applied.replies[0]).is_some() {
-            assert_eq!(rows(&probe), before, "{body:?} was refused");
-            assert!(applied.events.is_empty() && applied.effects.is_empty());
+        if let Some(code) = refusal(&applied.replies[0]) {
+            assert!(applied.events.is_empty());
+            if code.http() == 403 {
+                let unaudited = |rows| audit::without(rows, &before);
+                assert_eq!(unaudited(rows(&probe)), unaudited(before.clone()), "{body:?} was denied");
+                let hint = |effect: &Effect| matches!(effect, Effect::Timer { .. });
+                assert!(applied.effects.iter().all(hint));
+            } else {
+                assert_eq!(rows(&probe), before, "{body:?} was refused");
+                assert!(applied.effects.is_empty());
+            }
         }
     }
 
@@ -230,10 +248,9 @@ impl World {
                 continue;
             }
             let Some(intent) = header(replica, *id) else {
-                assert!(
-                    self.ended.contains_key(id),
-                    "only intents that ended may be removed"
-                );
+                let ended = self.ended.get(id).expect("only intents that ended may be removed");
+                let kept_ms = log_time_ms(&replica.tables).unwrap() - ended.at_ms;
+                assert!(kept_ms >= RETENTION_MS_MIN, "removed after {kept_ms} ms");
                 continue;
             };
             if intent.gate_open {
@@ -334,9 +351,7 @@ fn check_events(replica: &Replica, intent: &Intent) -> Option<Event> {
 
 /// Applies a log again to empty replicas; at entry `restore_at` every replica is rebuilt from its rows.
 pub(crate) fn replay(log: &[Logged], restore_at: usize) -> Vec<Replica> {
-    let mut groups: Vec<_> = (0..=SHARD_GROUPS)
-        .map(|g| Replica::new(g, SHARD_GROUPS))
-        .collect();
+    let mut groups: Vec<_> = (0..=SHARD_GROUPS).map(empty).collect();
     for (at, entry) in log.iter().enumerate() {
         if at == restore_at {
             for replica in &mut groups {

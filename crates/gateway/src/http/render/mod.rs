@@ -1,6 +1,7 @@
 //! Rows to JSON. Field order is fixed, so that the answer of a replay is the same bytes.
 
 mod account;
+mod audit;
 mod delivery;
 mod event;
 mod intent;
@@ -16,6 +17,7 @@ use serde_json::value::RawValue;
 use super::time::render_ms;
 
 pub(crate) use account::{account_json, agent_json, created_key_json, me_json, revoked_key_json};
+pub(crate) use audit::{audit_event_json, audit_head_json};
 pub(crate) use delivery::{delivery_json, replayed_json, state_name};
 pub(crate) use event::{EventForm, event_json};
 pub(crate) use intent::{Beside, completion_json, intent_json, view_json};

@@ -149,7 +149,8 @@ impl Service {
         if let Some(reminders) = &mut submit.reminders {
             reminders.escalate_to = person(bundle, &reminders.escalate_to).to_owned();
         }
-        let parent = self.submit_command(caller, submit, to_agent).await?;
+        let mut parent = self.submit_command(caller, submit, to_agent).await?;
+        parent.actor = Some(caller.audited_actor(None, None));
         let reply = self
             .create_once(intent_id, claim, |claimed| {
                 command::Body::StartScenario(StartScenario {

@@ -409,6 +409,7 @@ fn bootstrap(tenant: &Tenant) -> command::Body {
             slug: "prod".into(),
             name: "Production".into(),
             created_at_ms: START_MS,
+            ..Workspace::default()
         }),
         operator_key: Some(ApiKey {
             key_id: format!("key_{}", tenant.account),
