@@ -45,8 +45,8 @@ mod transfer;
 mod vote_gate;
 
 pub use apply_hub::{APPLIED_ENTRIES_BUFFERED, AppliedEntry};
-pub use clock::{Clock, Entropy, SeededEntropy, SystemClock, SystemEntropy};
 pub use baton_state_machine::Settings;
+pub use clock::{Clock, Entropy, SeededEntropy, SystemClock, SystemEntropy};
 pub use config::{BootstrapCommand, ConsensusConfig, FatalHandler, RaftTiming};
 pub use directory::CLUSTER_SIZE_MAX;
 pub use handle::ConsensusHandle;

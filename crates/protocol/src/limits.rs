@@ -99,8 +99,8 @@ pub const AUDIT_RETENTION_MS: u64 = 400 * 24 * 3600 * 1000;
 pub const AUDIT_RETENTION_MS_MIN: u64 = 24 * 3600 * 1000;
 /// Audit events that one group keeps of one workspace; above it the oldest go, whatever their age.
 pub const AUDIT_EVENTS_MAX: u64 = 1_000_000;
-/// Audit events in one page.
-pub const AUDIT_PAGE_MAX: u32 = 500;
+/// Audit events in one page. With the longest details they still fit in a gRPC message.
+pub const AUDIT_PAGE_MAX: u32 = 250;
 /// Audit events in one page when the client says nothing.
 pub const AUDIT_PAGE_DEFAULT: u32 = 100;
 /// Audit chains that one call names at most, over all groups.

@@ -54,11 +54,7 @@ pub(crate) fn unfile(
 }
 
 /// Sees to it that what retired at `since_ms` is removed in time.
-pub(crate) fn arm(
-    tx: &mut Transaction<'_, '_>,
-    workspace_id: &str,
-    since_ms: u64,
-) -> Result<(), TableError> {
+pub(crate) fn arm(tx: &mut Transaction<'_, '_>, workspace_id: &str, since_ms: u64) -> Result<(), TableError> {
     let armed = rows::read_u64(&*tx.tables, &keys::retirement_due(workspace_id))?;
     // What the timer waits for is older than what retires now, and that is nearly always the case.
     if armed.is_some() && since_ms >= tx.now_ms {

@@ -36,7 +36,11 @@ impl AuditService for Audit {
             token => Some(parse_place(token).map_err(|error| status(error.in_field("page_token")))?),
         };
         let filter = filter(request).map_err(status)?;
-        let found = self.0.service.list_audit(&call.caller, &filter, behind, size).await;
+        let found = self
+            .0
+            .service
+            .list_audit(&call.caller, &filter, behind, size)
+            .await;
         let found = found.map_err(status)?;
         Ok(Response::new(v1::ListAuditEventsResponse {
             next_page_token: found.next.as_ref().map(place_text).unwrap_or_default(),

@@ -93,7 +93,9 @@ pub(crate) fn router(app: &Arc<App>) -> std::io::Result<Router> {
         .add_service(bounded!(SchemaServiceServer::new(schemas::Schemas(new()))))
         .add_service(bounded!(AdminServiceServer::new(admin::Admin(new()))))
         .add_service(bounded!(AuditServiceServer::new(audit::Audit(new()))))
-        .add_service(bounded!(WorkspaceServiceServer::new(workspaces::Workspaces(new()))))
+        .add_service(bounded!(WorkspaceServiceServer::new(workspaces::Workspaces(
+            new()
+        ))))
         .add_service(tonic_health::pb::health_server::HealthServer::new(health::Probe(
             new(),
         )))

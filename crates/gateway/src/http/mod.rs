@@ -124,7 +124,9 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
         ("/v1/audit/heads", get(audit::heads)),
         (
             "/v1/workspaces/{id}/retention",
-            get(workspaces::retention).put(workspaces::set_retention),
+            get(workspaces::retention)
+                .put(workspaces::set_retention)
+                .delete(workspaces::clear_retention),
         ),
         ("/v1/scenarios/apply", post(scenarios::apply)),
         ("/v1/scenarios/validate", post(scenarios::validate)),

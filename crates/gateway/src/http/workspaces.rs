@@ -29,18 +29,21 @@ pub(super) async fn set_retention(
     Path(id): Path<String>,
     call: Call,
 ) -> Result<Response, ApiError> {
-    let body = call.json()?;
-    if !body.has("terminal_retention_ms") {
-        return Err(invalid("terminal_retention_ms is required; null takes the cluster's").into());
-    }
-    let ms = match body.number("terminal_retention_ms")? {
-        Some(0) => {
-            return Err(invalid("terminal_retention_ms must be above 0; null takes the cluster's").into());
-        }
-        Some(ms) => ms,
-        None => 0,
-    };
+    let ms = call
+        .json()?
+        .number("terminal_retention_ms")?
+        .filter(|ms| *ms > 0)
+        .ok_or_else(|| invalid("terminal_retention_ms is required; DELETE takes the cluster's again"))?;
     let retention = app.service.set_retention(&call.caller, named(&id), ms).await?;
+    Ok(one(&retention))
+}
+
+pub(super) async fn clear_retention(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    call: Call,
+) -> Result<Response, ApiError> {
+    let retention = app.service.set_retention(&call.caller, named(&id), 0).await?;
     Ok(one(&retention))
 }
 

@@ -123,9 +123,7 @@ impl Service {
         if chains.len() > AUDIT_HEADS_MAX {
             return Err(too_many());
         }
-        chains.sort_unstable_by(|a, b| {
-            (&a.workspace_id, a.group_id).cmp(&(&b.workspace_id, b.group_id))
-        });
+        chains.sort_unstable_by(|a, b| (&a.workspace_id, a.group_id).cmp(&(&b.workspace_id, b.group_id)));
         Ok(chains)
     }
 
@@ -285,7 +283,10 @@ mod tests {
         assert_eq!(shown(&found), [(9, 0, 4), (9, 0, 3), (9, 1, 7), (5, 0, 2)]);
         assert_eq!(found.next, Some(place((5, 0, 2))));
         let full = merged(pages, 2);
-        assert_eq!((shown(&full), full.next), (vec![(9, 0, 4), (9, 0, 3)], Some(place((9, 0, 3)))));
+        assert_eq!(
+            (shown(&full), full.next),
+            (vec![(9, 0, 4), (9, 0, 3)], Some(place((9, 0, 3))))
+        );
         let last = merged(vec![page(&[(1, 0, 1)], None), page(&[], None)], 2);
         assert_eq!(last.next, None);
     }
@@ -309,7 +310,16 @@ mod tests {
     fn places_read_back_and_nothing_else_does() {
         let text = place_text(&place((9, 1, 7)));
         assert_eq!(parse_place(&text).unwrap(), place((9, 1, 7)));
-        for bad in ["", "9", "9.1", "9.1.0", "9.1.7.1", "+9.1.7", "a.b.c", "9.99999999999.1"] {
+        for bad in [
+            "",
+            "9",
+            "9.1",
+            "9.1.0",
+            "9.1.7.1",
+            "+9.1.7",
+            "a.b.c",
+            "9.99999999999.1",
+        ] {
             assert!(parse_place(bad).is_err(), "{bad}");
         }
     }

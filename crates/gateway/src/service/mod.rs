@@ -29,7 +29,8 @@ use std::sync::Arc;
 
 use baton_protocol::address::Scope;
 use baton_protocol::proto::internal::{
-    Actor, AgentRef, ApiKey, CallContext, KeyKind, Query, QueryReply, Rejection, ServiceAccount, query, query_reply,
+    Actor, AgentRef, ApiKey, CallContext, KeyKind, Query, QueryReply, Rejection, ServiceAccount, query,
+    query_reply,
 };
 use baton_protocol::{ErrorCode, Route, ServiceError};
 

@@ -33,7 +33,9 @@ impl Service {
             workspace_id: workspace_id.unwrap_or(&caller.scope.workspace_id).to_owned(),
             ..GetTenant::default()
         });
-        let found = self.read(Route::Meta, Some(caller.actor(None, None)), query).await?;
+        let found = self
+            .read(Route::Meta, Some(caller.actor(None, None)), query)
+            .await?;
         let query_reply::Outcome::Tenant(TenantView {
             workspace: Some(workspace),
             ..

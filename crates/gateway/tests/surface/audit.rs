@@ -1,8 +1,6 @@
 //! Audit events, and the retention of a workspace, over HTTP.
 
-use super::support::{
-    OTHER_TOKEN, OTHER_WORKSPACE_ID, Server, WORKSPACE_ID, read,
-};
+use super::support::{OTHER_TOKEN, OTHER_WORKSPACE_ID, Server, WORKSPACE_ID, read};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -12,7 +10,10 @@ async fn events(server: &Server, query: &str) -> Vec<Value> {
 }
 
 fn actions(events: &[Value]) -> Vec<&str> {
-    events.iter().map(|event| event["action"].as_str().unwrap()).collect()
+    events
+        .iter()
+        .map(|event| event["action"].as_str().unwrap())
+        .collect()
 }
 
 async fn asked(server: &Server) -> String {
@@ -29,8 +30,20 @@ async fn an_approval_is_recorded_with_the_call_it_came_by() {
     let server = Server::start().await;
     let id = asked(&server).await;
     let body = json!({"task_result": {"outcome": "approved"}, "actor": "ann@example.com"});
-    let request = server.request(Method::POST, &format!("/v1/intents/{id}/resume"), super::support::OPERATOR_TOKEN);
-    let answer = read(request.json(&body).header("x-trace-id", "trace-7").send().await.unwrap()).await;
+    let request = server.request(
+        Method::POST,
+        &format!("/v1/intents/{id}/resume"),
+        super::support::OPERATOR_TOKEN,
+    );
+    let answer = read(
+        request
+            .json(&body)
+            .header("x-trace-id", "trace-7")
+            .send()
+            .await
+            .unwrap(),
+    )
+    .await;
     let request_id = answer.headers["x-request-id"].to_str().unwrap().to_owned();
     answer.ok();
     let found = events(&server, "action_prefix=task.").await;
@@ -63,7 +76,10 @@ async fn submits_and_results_leave_no_audit_events() {
     let server = Server::start().await;
     let id = server.create("payments").await;
     let result = json!({"amount": 1});
-    server.post(&format!("/v1/intents/{id}/resume"), result).await.ok();
+    server
+        .post(&format!("/v1/intents/{id}/resume"), result)
+        .await
+        .ok();
     assert!(events(&server, "").await.is_empty());
 }
 
@@ -74,7 +90,10 @@ async fn events_of_all_groups_come_newest_first_page_by_page() {
         server.agent(&format!("agent-{n}")).await;
         let id = server.create(&format!("agent-{n}")).await;
         let body = json!({"controls_patch": {"n": n}});
-        server.post(&format!("/v1/intents/{id}/controls"), body).await.ok();
+        server
+            .post(&format!("/v1/intents/{id}/controls"), body)
+            .await
+            .ok();
     }
     let all = events(&server, "").await;
     assert_eq!(all.len(), 12, "{:?}", actions(&all));
@@ -82,7 +101,10 @@ async fn events_of_all_groups_come_newest_first_page_by_page() {
     assert!(times.is_sorted_by(|a, b| a >= b), "{times:?}");
     let (mut paged, mut cursor) = (Vec::new(), String::new());
     loop {
-        let page = server.get(&format!("/v1/audit/events?limit=5&cursor={cursor}")).await.ok();
+        let page = server
+            .get(&format!("/v1/audit/events?limit=5&cursor={cursor}"))
+            .await
+            .ok();
         paged.extend(page["events"].as_array().unwrap().iter().cloned());
         match page["next_cursor"].as_str() {
             Some(next) => cursor = next.to_owned(),
@@ -110,14 +132,30 @@ async fn who_may_not_read_sees_nothing() {
     for path in ["/v1/audit/events", "/v1/audit/heads"] {
         server.get_as(path, &agent_key).await.refused(403);
         let other = server.get_as(path, OTHER_TOKEN).await.ok();
-        assert_eq!(other["events"].as_array().or(other["heads"].as_array()).unwrap().len(), 0);
+        assert_eq!(
+            other["events"]
+                .as_array()
+                .or(other["heads"].as_array())
+                .unwrap()
+                .len(),
+            0
+        );
         let foreign = format!("{path}?workspace_id={WORKSPACE_ID}");
         server.get_as(&foreign, OTHER_TOKEN).await.refused(404);
-        server.get_as(&format!("{path}?workspace_id=cluster"), OTHER_TOKEN).await.refused(404);
-        server.get(&format!("{path}?workspace_id={OTHER_WORKSPACE_ID}")).await.ok();
+        server
+            .get_as(&format!("{path}?workspace_id=cluster"), OTHER_TOKEN)
+            .await
+            .refused(404);
+        server
+            .get(&format!("{path}?workspace_id={OTHER_WORKSPACE_ID}"))
+            .await
+            .ok();
         server.get(&format!("{path}?workspace_id=cluster")).await.ok();
     }
-    server.get_as("/v1/audit/heads?workspace_id=*", OTHER_TOKEN).await.refused(403);
+    server
+        .get_as("/v1/audit/heads?workspace_id=*", OTHER_TOKEN)
+        .await
+        .refused(403);
     let every = server.get("/v1/audit/heads?workspace_id=*").await.ok();
     assert_eq!(every["heads"].as_array().unwrap().len(), 1);
     for bad in ["cursor=x", "since=yesterday", "limit=many"] {
@@ -152,7 +190,9 @@ async fn an_operator_sets_how_long_a_workspace_keeps_what_is_over() {
     };
     let operator = super::support::OPERATOR_TOKEN;
     let month_ms = 30_u64 * 24 * 3_600_000;
-    let set = put(json!({"terminal_retention_ms": month_ms}), operator).await.ok();
+    let set = put(json!({"terminal_retention_ms": month_ms}), operator)
+        .await
+        .ok();
     assert_eq!(set["retention"]["terminal_retention_ms"], month_ms);
     assert_eq!(set["retention"]["inherited"], false);
     assert_eq!(server.get(&path).await.ok(), set);
@@ -165,9 +205,12 @@ async fn an_operator_sets_how_long_a_workspace_keeps_what_is_over() {
         let refused = put(body.clone(), operator).await;
         assert_eq!(refused.status, status, "{body}");
     }
-    put(json!({"terminal_retention_ms": month_ms}), OTHER_TOKEN).await.refused(404);
+    put(json!({"terminal_retention_ms": month_ms}), OTHER_TOKEN)
+        .await
+        .refused(404);
     server.get_as(&path, OTHER_TOKEN).await.refused(404);
-    let cleared = put(json!({"terminal_retention_ms": null}), operator).await.ok();
+    let cleared = server.request(Method::DELETE, &path, operator).send().await;
+    let cleared = read(cleared.unwrap()).await.ok();
     assert_eq!(cleared, before);
     let found = events(&server, "action_prefix=workspace.").await;
     assert_eq!(actions(&found), ["workspace.retention_set"; 2]);

@@ -7,7 +7,9 @@ use serde_json::json;
 /// Routes that answer without a key: they say nothing about anybody's data.
 const PUBLIC: [&str; 5] = ["/health", "/v1/health", "/livez", "/readyz", "/startupz"];
 /// Routes that are about a whole workspace: (method, pattern), closed to agents.
-const MANAGERS_ONLY: [(&str, &str); 9] = [
+const MANAGERS_ONLY: [(&str, &str); 11] = [
+    ("GET", "/v1/audit/events"),
+    ("GET", "/v1/audit/heads"),
     ("POST", "/v1/intents/bulk-cancel"),
     ("GET", "/v1/intents"),
     ("POST", "/v1/service-accounts"),

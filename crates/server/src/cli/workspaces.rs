@@ -66,25 +66,28 @@ struct SetArgs {
 
 pub(super) async fn run(args: WorkspacesArgs, out: Output) -> Result<(), Failure> {
     let WorkspacesCommand::Retention(RetentionArgs { command }) = args.command;
-    let (of, change) = match command {
-        RetentionCommand::Show(of) => (of, None),
-        RetentionCommand::Clear(of) => (of, Some(json!({"terminal_retention_ms": null}))),
+    let (of, method, body) = match command {
+        RetentionCommand::Show(of) => (of, "GET", None),
+        RetentionCommand::Clear(of) => (of, "DELETE", None),
         RetentionCommand::Set(SetArgs { time, of }) => {
             let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-            (of, Some(json!({"terminal_retention_ms": ms})))
+            (of, "PUT", Some(json!({"terminal_retention_ms": ms})))
         }
     };
     let id = of.workspace.as_deref().unwrap_or(OWN);
     let path = path(&["v1", "workspaces", id, "retention"], &[])?;
-    let method = if change.is_some() { "PUT" } else { "GET" };
-    let answer = Http::new(&of.connect)?.call(method, &path, change.as_ref()).await?;
+    let answer = Http::new(&of.connect)?.call(method, &path, body.as_ref()).await?;
     show(&answer["retention"], out);
     Ok(())
 }
 
 fn show(retention: &Value, out: Output) {
     let time = |name: &str| retention[name].as_u64().map(|ms| Cell::new(span(ms)));
-    let of = if retention["inherited"] == true { "the cluster" } else { "this workspace" };
+    let of = if retention["inherited"] == true {
+        "the cluster"
+    } else {
+        "this workspace"
+    };
     let rows = vec![
         ("workspace", Some(Cell::new(text(&retention["workspace_id"])))),
         ("ended intents are kept", time("terminal_retention_ms")),

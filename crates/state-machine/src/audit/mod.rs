@@ -90,7 +90,9 @@ fn event(chain: &AuditChain, actor: Option<&Actor>, entry: Entry) -> AuditEvent 
         actor_kind: kind_name(actor).to_owned(),
         actor_label: actor.map_or_else(String::new, |actor| actor.label.clone()),
         key_id: call.key_id,
-        owner_agent: acting_for.map_or(address, |owner| owner.address.as_str()).to_owned(),
+        owner_agent: acting_for
+            .map_or(address, |owner| owner.address.as_str())
+            .to_owned(),
         request_id: call.request_id,
         trace_id: call.trace_id,
         endpoint: call.endpoint,

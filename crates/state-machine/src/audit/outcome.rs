@@ -73,9 +73,10 @@ fn judge(
         Some(Outcome::Transitioned(done)) if is_own_work(subject, actor, done) => return Ok(None),
         Some(Outcome::Transitioned(done)) => workspace_of(done.intent.as_ref()),
         Some(Outcome::ScenarioStarted(started)) => workspace_of(started.intent.as_ref()),
-        Some(Outcome::ServiceAccount(put)) => {
-            put.service_account.as_ref().map(|account| account.workspace_id.clone())
-        }
+        Some(Outcome::ServiceAccount(put)) => put
+            .service_account
+            .as_ref()
+            .map(|account| account.workspace_id.clone()),
         Some(Outcome::ApiKey(put)) => put.api_key.as_ref().map(|key| key.workspace_id.clone()),
         Some(Outcome::Schema(schema)) => Some(schema.workspace_id.clone()),
         Some(Outcome::Workspace(workspace)) => Some(workspace.workspace_id.clone()),
@@ -113,6 +114,9 @@ fn is_own_work(subject: &Subject, actor: Option<&Actor>, done: &Transitioned) ->
         Rule::UnlessByHandler => visibility::is_handler(actor, intent),
         // A scenario cannot be transferred, so its handler is still who it was.
         Rule::UnlessResult if intent.scenario_parent => visibility::is_handler(actor, intent),
-        Rule::UnlessResult => done.event.as_ref().is_some_and(|event| event.status().is_terminal()),
+        Rule::UnlessResult => done
+            .event
+            .as_ref()
+            .is_some_and(|event| event.status().is_terminal()),
     }
 }

@@ -163,7 +163,11 @@ fn resumed(c: &ResumeIntent) -> Option<Subject> {
         Kind::Result | Kind::Unspecified => return None,
     };
     let next = c.next_handler.as_ref();
-    let action = if next.is_some() { "intent.transferred" } else { "intent.resumed" };
+    let action = if next.is_some() {
+        "intent.transferred"
+    } else {
+        "intent.resumed"
+    };
     let subject = on_intent(action, c.actor.as_ref(), &c.intent_id)
         .with("next_handler", next.map_or("", |next| next.address.as_str()))
         .with("reason", &c.reason);
@@ -253,7 +257,11 @@ fn schema_put(c: &PutSchema) -> Subject {
         SchemaMode::Backward => "backward",
         SchemaMode::Warn => "warn",
     };
-    let scope = if schema.workspace_id.is_empty() { "core" } else { "tenant" };
+    let scope = if schema.workspace_id.is_empty() {
+        "core"
+    } else {
+        "tenant"
+    };
     Subject::new("schema.set", c.actor.as_ref(), "schema", schema.semantic_type)
         .with("schema_sha256", &hex(&schema.document_sha256))
         .with("mode", mode)

@@ -11,8 +11,8 @@ use baton_protocol::proto::internal::{
     Actor, AnswerTask, ApiKey, AuditChain, AuditEvent, AuditPage, BootstrapCluster, CallContext,
     ClusterRecord, CreateApiKey, CreateServiceAccount, Decision, HumanTask, IdempotencyClaim, KeyKind,
     ListAudit, ListAuditChains, Member, Pulse, PutSchema, ResolveIntent, ResumeIntent, RevokeApiKey,
-    SemanticSchema, ServiceAccount, SetRetention, Status, UpdateControls, UpdatePolicy,
-    UpdateServiceAccount, Workspace, WriteThread,
+    SemanticSchema, ServiceAccount, SetRetention, Status, UpdateControls, UpdatePolicy, UpdateServiceAccount,
+    Workspace, WriteThread,
 };
 use bytes::Bytes;
 
@@ -152,7 +152,10 @@ fn an_answer_says_who_approved_what() {
     let [event] = events.as_slice() else {
         panic!("{events:?}")
     };
-    assert_eq!((event.sequence, event.group_id, event.at_ms), (1, 1, replica.now_ms));
+    assert_eq!(
+        (event.sequence, event.group_id, event.at_ms),
+        (1, 1, replica.now_ms)
+    );
     assert_eq!((event.action.as_str(), event.status_code), ("task.answered", 200));
     assert_eq!(event.actor, agent("boss").address);
     assert_eq!(event.owner_agent, event.actor);
@@ -199,7 +202,10 @@ fn steering_is_audited_and_work_is_not() {
         (end(Status::Completed, worker()), None),
         (end(Status::Failed, admin()), Some("intent.resolved")),
         (end(Status::Canceled, worker()), Some("intent.canceled")),
-        (Body::Controls(controls(1, admin())), Some("intent.controls_changed")),
+        (
+            Body::Controls(controls(1, admin())),
+            Some("intent.controls_changed"),
+        ),
         (Body::Policy(policy()), Some("intent.policy_changed")),
         (transfer(), Some("intent.transferred")),
     ] {
@@ -264,7 +270,10 @@ fn what_changes_nothing_is_not_recorded_and_a_repeat_not_twice() {
         ..ResumeIntent::default()
     };
     replica.run(Body::Resume(steer(false)));
-    assert_eq!(actions(&replica, "w1"), [("intent.controls_changed".to_owned(), 200)]);
+    assert_eq!(
+        actions(&replica, "w1"),
+        [("intent.controls_changed".to_owned(), 200)]
+    );
     let event = &events(&replica, "w1")[0];
     assert_eq!(detail(event, "policy_generation").as_deref(), Some("1"));
     assert_eq!(detail(event, "controls").as_deref(), Some("timeout_seconds"));
@@ -435,7 +444,10 @@ fn old_events_go_and_the_rest_still_fits_together() {
     replica.run(Body::Submit(submit("worker", 2)));
     replica.run(Body::Controls(controls(2, admin())));
     let next = events(&replica, "w1");
-    assert_eq!(next.last().map(|event| event.sequence), Some(10 + next.len() as u64));
+    assert_eq!(
+        next.last().map(|event| event.sequence),
+        Some(10 + next.len() as u64)
+    );
     check(&replica, "w1");
 }
 
@@ -455,7 +467,10 @@ fn pages_go_back_in_time_within_their_bounds() {
         (sequences, found.reached.map(|place| place.sequence))
     };
     let q = ListAudit::default;
-    assert_eq!(sequences(ListAudit { limit: 3, ..q() }), (vec![10, 9, 8], Some(8)));
+    assert_eq!(
+        sequences(ListAudit { limit: 3, ..q() }),
+        (vec![10, 9, 8], Some(8))
+    );
     let behind = ListAudit {
         before_sequence: 3,
         ..q()
@@ -514,7 +529,10 @@ fn who_may_read_which_chain() {
         every_workspace: true,
         ..ListAuditChains::default()
     });
-    assert!(matches!(replica.ask_as(Some(other), every.clone()), Outcome::Rejected(_)));
+    assert!(matches!(
+        replica.ask_as(Some(other), every.clone()),
+        Outcome::Rejected(_)
+    ));
     let all = replica.ask_as(Some(of(KeyKind::Operator)), every);
     assert!(matches!(all, Outcome::AuditChains(found) if found.chains.len() == 1 && !found.more));
 }

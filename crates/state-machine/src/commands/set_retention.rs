@@ -124,7 +124,10 @@ mod tests {
     fn pulse_until(replica: &mut Replica, at_ms: u64) {
         replica.now_ms = at_ms;
         for _ in 0..100 {
-            if next_due_ms(&replica.tables).unwrap().is_none_or(|due| due > at_ms) {
+            if next_due_ms(&replica.tables)
+                .unwrap()
+                .is_none_or(|due| due > at_ms)
+            {
                 return;
             }
             replica.run(Body::Pulse(Pulse {}));
@@ -140,7 +143,12 @@ mod tests {
             (KeyKind::Operator, "w1", least, None),
             (KeyKind::Operator, "w1", 0, None),
             (KeyKind::Operator, "w1", TERMINAL_RETENTION_MS_MAX, None),
-            (KeyKind::Operator, "w1", least - 1, Some(ErrorCode::InvalidArgument)),
+            (
+                KeyKind::Operator,
+                "w1",
+                least - 1,
+                Some(ErrorCode::InvalidArgument),
+            ),
             (
                 KeyKind::Operator,
                 "w1",
@@ -206,7 +214,10 @@ mod tests {
         while left > 0 {
             groups[1].run(Body::Pulse(Pulse {}));
             let now = (0..many).filter(|n| kept(&groups[1], *n)).count() as u64;
-            assert!(now < left && left - now <= PULSE_ITEMS_MAX as u64, "{now} of {left}");
+            assert!(
+                now < left && left - now <= PULSE_ITEMS_MAX as u64,
+                "{now} of {left}"
+            );
             left = now;
         }
         assert!(kept(&groups[1], many), "an open intent stays");

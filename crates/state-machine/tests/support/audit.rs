@@ -48,10 +48,7 @@ fn events(replica: &Replica, workspace_id: &str) -> Vec<AuditEvent> {
 }
 
 /// Rows that are no part of an audit chain. Of timers those that were there `before` count.
-pub(super) fn without(
-    rows: Vec<(Vec<u8>, Bytes)>,
-    before: &[(Vec<u8>, Bytes)],
-) -> Vec<(Vec<u8>, Bytes)> {
+pub(super) fn without(rows: Vec<(Vec<u8>, Bytes)>, before: &[(Vec<u8>, Bytes)]) -> Vec<(Vec<u8>, Bytes)> {
     let counts = |row: &(Vec<u8>, Bytes)| {
         !AUDIT_TAGS.contains(&row.0[0]) || (row.0[0] == TIMER_TAG && before.contains(row))
     };

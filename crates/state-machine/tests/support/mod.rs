@@ -125,7 +125,11 @@ impl World {
             assert!(applied.events.is_empty());
             if code.http() == 403 {
                 let unaudited = |rows| audit::without(rows, &before);
-                assert_eq!(unaudited(rows(&probe)), unaudited(before.clone()), "{body:?} was denied");
+                assert_eq!(
+                    unaudited(rows(&probe)),
+                    unaudited(before.clone()),
+                    "{body:?} was denied"
+                );
                 let hint = |effect: &Effect| matches!(effect, Effect::Timer { .. });
                 assert!(applied.effects.iter().all(hint));
             } else {
@@ -248,7 +252,10 @@ impl World {
                 continue;
             }
             let Some(intent) = header(replica, *id) else {
-                let ended = self.ended.get(id).expect("only intents that ended may be removed");
+                let ended = self
+                    .ended
+                    .get(id)
+                    .expect("only intents that ended may be removed");
                 let kept_ms = log_time_ms(&replica.tables).unwrap() - ended.at_ms;
                 assert!(kept_ms >= RETENTION_MS_MIN, "removed after {kept_ms} ms");
                 continue;

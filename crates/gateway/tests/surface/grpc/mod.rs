@@ -2,6 +2,7 @@
 #![allow(unreachable_pub, reason = "shared by the test modules")]
 
 mod agents;
+mod audit;
 mod bounds;
 mod intents;
 mod leaders;
@@ -18,11 +19,13 @@ use std::time::Duration;
 use baton_protocol::proto::v1;
 use baton_protocol::proto::v1::admin_service_client::AdminServiceClient;
 use baton_protocol::proto::v1::agent_service_client::AgentServiceClient;
+use baton_protocol::proto::v1::audit_service_client::AuditServiceClient;
 use baton_protocol::proto::v1::inbox_service_client::InboxServiceClient;
 use baton_protocol::proto::v1::intent_service_client::IntentServiceClient;
 use baton_protocol::proto::v1::scenario_service_client::ScenarioServiceClient;
 use baton_protocol::proto::v1::schema_service_client::SchemaServiceClient;
 use baton_protocol::proto::v1::task_service_client::TaskServiceClient;
+use baton_protocol::proto::v1::workspace_service_client::WorkspaceServiceClient;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
@@ -94,6 +97,14 @@ impl Client {
 
     pub fn schemas(&self) -> SchemaServiceClient<Keyed> {
         SchemaServiceClient::new(self.keyed())
+    }
+
+    pub fn audit(&self) -> AuditServiceClient<Keyed> {
+        AuditServiceClient::new(self.keyed())
+    }
+
+    pub fn workspaces(&self) -> WorkspaceServiceClient<Keyed> {
+        WorkspaceServiceClient::new(self.keyed())
     }
 
     pub fn admin(&self) -> AdminServiceClient<Keyed> {

@@ -131,7 +131,11 @@ impl Chain {
     pub(super) fn end(&self) -> Result<(), String> {
         let (name, anchor) = (self.head.name(), self.head.anchor_sequence);
         if self.sequence != anchor {
-            return Err(format!("{name}: events {} to {} are missing", anchor + 1, self.sequence));
+            return Err(format!(
+                "{name}: events {} to {} are missing",
+                anchor + 1,
+                self.sequence
+            ));
         }
         if self.hash != self.head.anchor_hash {
             return Err(format!(
@@ -141,7 +145,9 @@ impl Chain {
         }
         let empty = genesis(&self.head.workspace_id, self.head.group_id);
         if anchor == 0 && self.hash != empty {
-            return Err(format!("{name}: its first event does not begin a chain of this workspace"));
+            return Err(format!(
+                "{name}: its first event does not begin a chain of this workspace"
+            ));
         }
         Ok(())
     }
@@ -169,7 +175,9 @@ impl Chain {
 fn record<T>(event: &Value, use_it: impl FnOnce(&Record<'_>) -> T) -> Result<T, String> {
     let details = event["details"].as_object().ok_or("an event has no details")?;
     let details = details.iter().map(|(name, value)| {
-        let value = value.as_str().ok_or_else(|| format!("detail {name} is no text"))?;
+        let value = value
+            .as_str()
+            .ok_or_else(|| format!("detail {name} is no text"))?;
         Ok((name.as_str(), value))
     });
     Ok(use_it(&Record {
@@ -195,11 +203,15 @@ fn record<T>(event: &Value, use_it: impl FnOnce(&Record<'_>) -> T) -> Result<T, 
 }
 
 fn text<'v>(value: &'v Value, name: &str) -> Result<&'v str, String> {
-    value[name].as_str().ok_or_else(|| format!("{name} is missing or no text"))
+    value[name]
+        .as_str()
+        .ok_or_else(|| format!("{name} is missing or no text"))
 }
 
 fn number(value: &Value, name: &str) -> Result<u64, String> {
-    value[name].as_u64().ok_or_else(|| format!("{name} is missing or no number"))
+    value[name]
+        .as_u64()
+        .ok_or_else(|| format!("{name} is missing or no number"))
 }
 
 fn small(value: &Value, name: &str) -> Result<u32, String> {
@@ -293,14 +305,34 @@ mod tests {
         let (head, events) = sealed(5);
         type Tamper = fn(&mut Vec<Value>);
         let cases: [(&str, Tamper, &str); 8] = [
-            ("a detail", |e| e[2]["details"]["outcome"] = "rejected".into(), "event 3 is not"),
+            (
+                "a detail",
+                |e| e[2]["details"]["outcome"] = "rejected".into(),
+                "event 3 is not",
+            ),
             ("an actor", |e| e[0]["actor"] = "x".into(), "event 5 is not"),
             ("its own hash too", forge, "event 3 is not"),
-            ("a removed event", |e| drop(e.remove(2)), "event 2 stands where event 3"),
-            ("a removed end", |e| drop(e.remove(0)), "event 4 stands where event 5"),
+            (
+                "a removed event",
+                |e| drop(e.remove(2)),
+                "event 2 stands where event 3",
+            ),
+            (
+                "a removed end",
+                |e| drop(e.remove(0)),
+                "event 4 stands where event 5",
+            ),
             ("a removed start", |e| drop(e.pop()), "events 1 to 1 are missing"),
-            ("two turned around", |e| e.swap(1, 2), "event 3 stands where event 4"),
-            ("one twice", |e| e.insert(1, e[0].clone()), "event 5 stands where event 4"),
+            (
+                "two turned around",
+                |e| e.swap(1, 2),
+                "event 3 stands where event 4",
+            ),
+            (
+                "one twice",
+                |e| e.insert(1, e[0].clone()),
+                "event 5 stands where event 4",
+            ),
         ];
         for (what, tamper, expected) in cases {
             let mut changed = events.clone();

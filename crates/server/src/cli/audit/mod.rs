@@ -53,7 +53,7 @@ struct ListArgs {
     /// Only up to this time
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
-    /// Most events to show, 1 to 500
+    /// Most events to show, 1 to 250
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: u32,
     /// Where to go on: the next_cursor of an earlier list

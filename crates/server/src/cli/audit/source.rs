@@ -8,7 +8,7 @@ use crate::exit::Failure;
 use serde_json::Value;
 
 /// Events of one call.
-const PAGE: &str = "500";
+const PAGE: &str = "250";
 /// How the surface names the chain of the cluster as a whole, whose workspace id is empty.
 const CLUSTER: &str = "cluster";
 
@@ -39,7 +39,11 @@ impl Source {
         workspace_id: &str,
         mut take: impl FnMut(&Value) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let named = if workspace_id.is_empty() { CLUSTER } else { workspace_id };
+        let named = if workspace_id.is_empty() {
+            CLUSTER
+        } else {
+            workspace_id
+        };
         let mut cursor = String::new();
         loop {
             let query = [

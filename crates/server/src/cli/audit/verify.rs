@@ -23,9 +23,12 @@ pub(super) async fn run(args: &VerifyArgs, out: Output) -> Result<(), Failure> {
         Some(path) => format!("; nothing up to {} has changed", path.display()),
         None => String::new(),
     };
-    let document = json!({"ok": true, "chains": chains, "events": events, "compared": args.against.is_some()});
+    let document =
+        json!({"ok": true, "chains": chains, "events": events, "compared": args.against.is_some()});
     if out.is_for_people() {
-        out.line(format!("{events} events in {chains} chains are as they were sealed{compared}"));
+        out.line(format!(
+            "{events} events in {chains} chains are as they were sealed{compared}"
+        ));
     } else {
         out.result(&document, &[]);
     }
@@ -36,7 +39,9 @@ async fn verify_cluster(source: &Source, earlier: &[Head]) -> Result<(usize, u64
     let heads = heads_of(&source.heads().await?)?;
     let mut chains = begin(&heads, earlier)?;
     for workspace_id in workspaces(&heads) {
-        source.events(&workspace_id, |event| take(&mut chains, event)).await?;
+        source
+            .events(&workspace_id, |event| take(&mut chains, event))
+            .await?;
     }
     match end(&chains) {
         Ok(done) => Ok(done),
@@ -69,7 +74,10 @@ fn verify_file(path: &Path, earlier: &[Head]) -> Result<(usize, u64), Failure> {
 }
 
 fn begin(heads: &[Head], earlier: &[Head]) -> Result<Vec<Chain>, Failure> {
-    if let Some(gone) = earlier.iter().find(|before| !heads.iter().any(|head| head.is_of(before))) {
+    if let Some(gone) = earlier
+        .iter()
+        .find(|before| !heads.iter().any(|head| head.is_of(before)))
+    {
         return Err(fault(format!(
             "the chain of {:?} in group {} is gone: it had {} events",
             gone.workspace_id, gone.group_id, gone.sequence
@@ -120,13 +128,16 @@ fn read_heads(path: &Path) -> Result<Vec<Head>, Failure> {
 
 /// The lines of a file, each a JSON document.
 fn open(path: &Path) -> Result<impl Iterator<Item = Result<Value, Failure>> + use<'_>, Failure> {
-    let refused = move |error: std::io::Error| {
-        Failure::usage(format!("cannot read {}: {error}", path.display()))
-    };
+    let refused =
+        move |error: std::io::Error| Failure::usage(format!("cannot read {}: {error}", path.display()));
     let lines = BufReader::new(File::open(path).map_err(refused)?).lines();
     Ok(lines.enumerate().map(move |(at, line)| {
         serde_json::from_str(&line.map_err(refused)?).map_err(|error| {
-            Failure::usage(format!("line {} of {} is no JSON: {error}", at + 1, path.display()))
+            Failure::usage(format!(
+                "line {} of {} is no JSON: {error}",
+                at + 1,
+                path.display()
+            ))
         })
     }))
 }
@@ -174,7 +185,8 @@ mod tests {
         }
         let earlier = read_heads(file(lines[0]).path()).unwrap();
         assert!(verify_file(file(EXPORT).path(), &earlier).is_ok());
-        let longer = read_heads(file(&lines[0].replacen("\"sequence\":", "\"sequence\":9", 1)).path()).unwrap();
+        let longer =
+            read_heads(file(&lines[0].replacen("\"sequence\":", "\"sequence\":9", 1)).path()).unwrap();
         assert!(verify_file(file(EXPORT).path(), &longer).is_err());
         let failure = verify("{}\n").unwrap_err();
         assert_eq!(failure.code, ExitCode::Usage);
