@@ -162,6 +162,26 @@ OURS: list[tuple[str, str, dict[str, Any]]] = [
         r"/v1/agents/.+/intents",
         {"type": "object", "required": ["ok", "intents", "next_cursor"], "properties": {"next_cursor": {"type": "integer"}}},
     ),
+    (
+        "GET",
+        r"/v1/audit/events",
+        {
+            "type": "object",
+            "required": ["ok", "events", "next_cursor", "has_more"],
+            "properties": {
+                "events": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "required": [
+                            "event_id", "at", "action", "actor", "request_id", "trace_id", "endpoint", "method", "status_code",
+                        ],
+                        "properties": {"at": {"type": "string", "format": "date-time"}, "status_code": {"type": "integer"}},
+                    },
+                },
+            },
+        },
+    ),
 ]
 ERROR = {
     "type": "object",

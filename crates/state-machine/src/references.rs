@@ -15,9 +15,9 @@ use crate::keys;
 use crate::lifecycle;
 use crate::mailbox;
 use crate::pushes;
+use crate::retention;
 use crate::rows;
 use crate::tables::{TableError, Tables};
-use crate::timers;
 use crate::transaction::{Stop, Transaction, invalid};
 use baton_protocol::IntentId;
 use baton_protocol::address::slot_of;
@@ -167,7 +167,7 @@ fn moved(tx: &mut Transaction<'_, '_>, id: IntentId, mut known: Intent) -> Resul
         return Ok(());
     }
     known.updated_at_ms = tx.now_ms;
-    retire(tx, id, &known);
+    retire(tx, id, &known)?;
     save(tx, &known)
 }
 
@@ -182,7 +182,7 @@ fn ended(tx: &mut Transaction<'_, '_>, id: IntentId, mut known: Intent, last: &I
         updated_at_ms: tx.now_ms,
         ..last.clone()
     };
-    retire(tx, id, &reference);
+    retire(tx, id, &reference)?;
     save(tx, &reference)
 }
 
@@ -202,12 +202,13 @@ pub(crate) fn give_up(tx: &mut Transaction<'_, '_>, mut reference: Intent) -> Re
     save(tx, &reference)
 }
 
-/// Arms the removal of a closed reference.
-fn retire(tx: &mut Transaction<'_, '_>, id: IntentId, reference: &Intent) {
-    let due_ms = tx.now_ms.saturating_add(tx.ctx.settings.terminal_retention_ms);
+/// Files a closed reference for removal.
+fn retire(tx: &mut Transaction<'_, '_>, id: IntentId, reference: &Intent) -> Result<(), Stop> {
     let kind = TimerKind::ReferenceRetention;
+    let (workspace_id, since_ms) = (&reference.workspace_id, tx.now_ms);
     let guard = reference.handler_generation;
-    timers::add(tx, due_ms, id.slot(), kind, id.as_bytes(), guard);
+    let filed = retention::file(tx, workspace_id, since_ms, id.slot(), kind, id.as_bytes(), guard);
+    Ok(filed?)
 }
 
 /// Removes a closed reference, unless it was opened again meanwhile.

@@ -4,11 +4,8 @@ use crate::commands::deliver::event_id;
 use crate::keys;
 use crate::mailbox;
 use crate::query::{page, received, require_agent};
-<<<<<<< HEAD
 use crate::references;
-=======
 use crate::retention;
->>>>>>> c6682c4 (server: baton audit and baton workspaces; docs: audit, retention per workspace)
 use crate::rows;
 use crate::tables::{TableError, Tables};
 use crate::transaction::{Stop, Transaction, not_found, reject};

@@ -26,6 +26,9 @@ const CHAIN_SLOT: u16 = 0;
 /// `actor` and `actor_kind` of what nobody asked for.
 const SYSTEM: &str = "system";
 
+/// `actor_kind` of who showed no key but a signed link.
+const LINK: &str = "link";
+
 /// What happened, without who did it.
 #[derive(Debug)]
 pub(crate) struct Entry {
@@ -110,7 +113,8 @@ fn kind_name(actor: Option<&Actor>) -> &'static str {
         Some(KeyKind::Operator) => "operator",
         Some(KeyKind::Workspace) => "workspace",
         Some(KeyKind::Agent) => "agent",
-        Some(KeyKind::Unspecified) | None => SYSTEM,
+        Some(KeyKind::Unspecified) => LINK,
+        None => SYSTEM,
     }
 }
 

@@ -138,10 +138,19 @@ fn intent_text(intent_id: &[u8]) -> String {
 }
 
 fn answered(c: &AnswerTask) -> Subject {
-    on_intent("task.answered", c.actor.as_ref(), &c.intent_id)
-        .with("outcome", &c.outcome)
-        .with("generation", &c.generation.to_string())
-        .hashed("answer_sha256", &answer_task::result(c).data)
+    // A link stands for whom it was sent to: its signature is all that such a caller shows.
+    let by_link = c.link.as_ref().map(|link| Actor {
+        address: link.recipient.clone(),
+        ..Actor::default()
+    });
+    on_intent(
+        "task.answered",
+        by_link.as_ref().or(c.actor.as_ref()),
+        &c.intent_id,
+    )
+    .with("outcome", &c.outcome)
+    .with("generation", &c.generation.to_string())
+    .hashed("answer_sha256", &answer_task::result(c).data)
 }
 
 fn resolved(c: &ResolveIntent) -> Subject {

@@ -11,8 +11,8 @@ use baton_protocol::proto::internal::{
     Actor, AnswerTask, ApiKey, AuditChain, AuditEvent, AuditPage, BootstrapCluster, CallContext,
     ClusterRecord, CreateApiKey, CreateServiceAccount, Decision, HumanTask, IdempotencyClaim, KeyKind,
     ListAudit, ListAuditChains, Member, Pulse, PutSchema, ResolveIntent, ResumeIntent, RevokeApiKey,
-    SemanticSchema, ServiceAccount, SetRetention, Status, UpdateControls, UpdatePolicy, UpdateServiceAccount,
-    Workspace, WriteThread,
+    SemanticSchema, ServiceAccount, SetRetention, Status, TaskLink, UpdateControls, UpdatePolicy,
+    UpdateServiceAccount, Workspace, WriteThread,
 };
 use bytes::Bytes;
 
@@ -170,6 +170,23 @@ fn an_answer_says_who_approved_what() {
     assert_eq!(detail(event, "answer_sha256").unwrap().len(), 64);
     assert_eq!(&event.previous_hash[..], genesis("w1", 1));
     check(&replica, "w1");
+}
+
+#[test]
+fn an_answer_by_link_is_that_of_who_got_it() {
+    let mut replica = asked();
+    let mut by_link = answer(None);
+    by_link.link = Some(TaskLink {
+        recipient: "boss@example.com".into(),
+        expires_at_ms: u64::MAX,
+    });
+    assert_eq!(refusal(&replica.run(Body::AnswerTask(by_link))), None);
+    let event = &events(&replica, "w1")[0];
+    assert_eq!(
+        (event.actor.as_str(), event.actor_kind.as_str()),
+        ("boss@example.com", "link")
+    );
+    assert!(event.key_id.is_empty());
 }
 
 #[test]

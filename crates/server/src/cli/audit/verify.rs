@@ -185,8 +185,9 @@ mod tests {
         }
         let earlier = read_heads(file(lines[0]).path()).unwrap();
         assert!(verify_file(file(EXPORT).path(), &earlier).is_ok());
-        let longer =
-            read_heads(file(&lines[0].replacen("\"sequence\":", "\"sequence\":9", 1)).path()).unwrap();
+        let mut longer: Value = serde_json::from_str(lines[0]).unwrap();
+        longer["heads"][0]["sequence"] = 99.into();
+        let longer = read_heads(file(&longer.to_string()).path()).unwrap();
         assert!(verify_file(file(EXPORT).path(), &longer).is_err());
         let failure = verify("{}\n").unwrap_err();
         assert_eq!(failure.code, ExitCode::Usage);
