@@ -11,9 +11,9 @@ use baton_protocol::proto::internal::{
 };
 use baton_protocol::{DeliveryId, ErrorCode, IntentId};
 use baton_state_machine::testing::{
-    Replica, actor, agent, intent_id, pushed, refusal, settle, submit, transition,
+    Replica, START_MS, actor, agent, intent_id, pushed, refusal, settle, submit, transition,
 };
-use baton_state_machine::{Effect, next_due_ms};
+use baton_state_machine::{Effect, Settings, next_due_ms};
 
 /// An intent to `near`, which lives in group 1; `far` and `further` live in group 2.
 struct World {
@@ -207,7 +207,13 @@ fn a_record_of_pushes_outlives_the_move_and_is_replayed_where_it_is() {
     world.groups[2].now_ms = due_ms;
     world.groups[2].run(Body::Pulse(Pulse {}));
     assert_eq!(world.groups[2].delivery(world.id, &far, 0), None);
-    assert_eq!(next_due_ms(&world.groups[2].tables).unwrap(), None);
+    let left_ms = next_due_ms(&world.groups[2].tables).unwrap().unwrap();
+    let audit_ms = Settings::default().audit_retention_ms;
+    assert_eq!(
+        left_ms,
+        START_MS + 1_000 + audit_ms,
+        "only the replay is still on record"
+    );
     assert_eq!(world.header().status(), Status::Waiting, "the intent goes on");
 }
 

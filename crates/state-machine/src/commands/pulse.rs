@@ -1,7 +1,7 @@
 //! `Pulse`: fires timers that are due.
 
-use crate::envelope;
 use crate::audit;
+use crate::envelope;
 use crate::gates;
 use crate::idempotency;
 use crate::intents;
