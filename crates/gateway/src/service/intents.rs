@@ -200,8 +200,8 @@ impl Service {
         change: Change,
     ) -> Result<Committed, Failure> {
         let (mut actor, idempotency) = self.prepare(caller, &change).await?;
-        if matches!(resume.kind, ResumeKind::Result { .. }) {
-            // A result is no steering: it is not audited, and as small as can be.
+        if matches!(resume.kind, ResumeKind::Result { .. } | ResumeKind::Wait { .. }) {
+            // Work is no steering: it is not audited, and as small as can be.
             actor.call = None;
         }
         let next_handler = self.acting_for(caller, resume.next_handler.as_deref()).await?;

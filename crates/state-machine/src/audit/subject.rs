@@ -169,7 +169,7 @@ fn resumed(c: &ResumeIntent) -> Option<Subject> {
     let rule = match c.kind() {
         Kind::Control => Rule::Always,
         Kind::ControlOrResult => Rule::UnlessResult,
-        Kind::Result | Kind::Unspecified => return None,
+        Kind::Result | Kind::Wait | Kind::Unspecified => return None,
     };
     let next = c.next_handler.as_ref();
     let action = if next.is_some() {
