@@ -89,10 +89,10 @@ impl Engine {
             // Its withdrawal is about to come.
             Some(Ok(None)) | None => {
                 let fence = held.fence;
-                let answer = self.past(key, id, fence).map_err(|error| match error.code {
-                    ErrorCode::NotFound => stale(),
-                    _ => error,
-                });
+                let answer = match self.past(key, id, fence) {
+                    Err(error) if error.code == ErrorCode::NotFound => Err(stale()),
+                    answer => answer,
+                };
                 return self.out.receipt((key.session, report.nonce), answer);
             }
             Some(Err(error)) => return self.out.receipt((key.session, report.nonce), Err(error)),
