@@ -3,7 +3,7 @@
 
     benches/timers.py --target DIR/client.env [--timers 10000] [--spread-seconds 20] [--workers 32]
 
-The cluster is one that `baton dev --dir DIR` runs. Every intent waits for an agent that does not exist and has a deadline of its own, all of them
+The cluster is one that `baton dev --data-dir DIR` runs. Every intent waits for an agent that does not exist and has a deadline of its own, all of them
 within `--spread-seconds` and armed before the first one is due. Lateness is the time of `intent.timed_out` less the deadline,
 both cluster time. Nothing but Python's standard library is needed.
 """
@@ -84,10 +84,12 @@ def main():
 
     with ThreadPoolExecutor(arguments.workers) as pool:
         armed = list(pool.map(arm, range(arguments.timers)))
-        left = first - time.time()
-        if left < 0:
-            raise SystemExit(f"arming took {-left:.1f} s longer than planned: no figure")
-        time.sleep(left + arguments.spread_seconds + 5)
+    left = first - time.time()
+    if left < 0:
+        raise SystemExit(f"arming took {-left:.1f} s longer than planned: no figure")
+    time.sleep(left + arguments.spread_seconds + 5)
+    # Other threads: the nodes have closed the idle connections of the first ones.
+    with ThreadPoolExecutor(arguments.workers) as pool:
         late = sorted(pool.map(lateness_ms, armed))
     at = lambda share: late[min(int(len(late) * share), len(late) - 1)]
     print(f"{len(late)} timers, all armed {left:.1f} s before the first was due, due within {arguments.spread_seconds:g} s")
