@@ -152,21 +152,6 @@ impl Service {
         event_page(read.await.map_err(|e| name_intent(e, id))?)
     }
 
-    /// The first page of a stream that goes on after `since`. This node's replica serves when it has what the caller has
-    /// seen: a stream follows the replica anyway. One that is behind the caller, or does not know the intent, is
-    /// passed over for a linearizable read, so that nothing is sent twice and nothing that exists is called unknown.
-    pub(crate) async fn list_events_to_follow(
-        &self,
-        caller: &Caller,
-        id: IntentId,
-        since: u32,
-    ) -> Result<EventPage, ServiceError> {
-        match self.list_events_nearby(caller, id, since).await {
-            Ok(page) if page.last_seq >= since => Ok(page),
-            Ok(_) | Err(_) => self.list_events(caller, id, since).await,
-        }
-    }
-
     /// Ends an intent.
     #[tracing::instrument(name = "intent.resolve", skip_all, fields(intent_id = %id))]
     pub(crate) async fn resolve(

@@ -54,22 +54,6 @@ async fn an_intent_stream_sends_its_history_and_ends() {
 }
 
 #[tokio::test]
-async fn a_stream_begins_at_a_replica_that_has_what_the_client_has_seen() {
-    let server = Server::start().await;
-    let id = server.create("worker").await;
-    let seqs = async |since: u32| {
-        let path = format!("/v1/intents/{id}/events/stream?since={since}&wait_seconds=1");
-        let frames = frames(&server.get(&path).await.text);
-        frames.into_iter().filter_map(|(seq, ..)| seq).collect::<Vec<_>>()
-    };
-    server.node.set_behind(Some(2));
-    assert_eq!(seqs(0).await, [1, 2], "the rest comes when it is applied");
-    assert!(seqs(3).await.is_empty(), "nothing is sent twice");
-    server.node.set_behind(None);
-    assert_eq!(seqs(2).await, [3]);
-}
-
-#[tokio::test]
 async fn a_cursor_beyond_the_end_does_not_hide_the_next_event() {
     let server = Server::start().await;
     let id = server.create("worker").await;

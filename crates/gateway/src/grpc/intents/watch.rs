@@ -61,7 +61,7 @@ pub(super) async fn watch(
     let changes = app.service.ports.events.subscribe(id);
     let since = request.since_seq;
     let first = app
-        .patiently(|| app.service.list_events_to_follow(&call.caller, id, since))
+        .patiently(|| app.service.list_events(&call.caller, id, since))
         .await
         .map_err(status)?;
     // A seq beyond the end must not hide the next event.

@@ -31,7 +31,7 @@ pub(crate) async fn intent_stream(
         asked
     };
     let mut page = app
-        .patiently(|| app.service.list_events_to_follow(&call.caller, id, from))
+        .patiently(|| app.service.list_events(&call.caller, id, from))
         .await?;
     // A cursor beyond the end must not hide the next event.
     let last = from.min(page.last_seq);

@@ -42,7 +42,6 @@ struct Inner {
     ends: Mutex<HashMap<IntentId, Vec<(u64, EndSender)>>>,
     pub picked_up: Mutex<Vec<(IntentId, String)>>,
     pub stale: Mutex<bool>,
-    applied_seq: Mutex<Option<u32>>,
     live_nodes: Mutex<usize>,
     leader: Mutex<Option<String>>,
 }
@@ -61,7 +60,6 @@ impl FakeNode {
             ends: Mutex::default(),
             picked_up: Mutex::default(),
             stale: Mutex::new(false),
-            applied_seq: Mutex::default(),
             live_nodes: Mutex::new(1),
             leader: Mutex::default(),
         }))
@@ -84,11 +82,6 @@ impl FakeNode {
     /// Makes the replica of the meta group doubtful.
     pub fn set_stale(&self, stale: bool) {
         *self.0.stale.lock().unwrap() = stale;
-    }
-
-    /// This node's replicas have applied intents up to this event only; linearizable reads see them whole.
-    pub fn set_behind(&self, applied_seq: Option<u32>) {
-        *self.0.applied_seq.lock().unwrap() = applied_seq;
     }
 
     /// Another node, with this client address, leads every group.
@@ -209,14 +202,7 @@ impl Reader for FakeNode {
         if route == Route::Meta && *self.0.stale.lock().unwrap() {
             return Err(ServiceError::new(ErrorCode::StaleReplica, "meta is stale"));
         }
-        let mut reply = self.ask(route, query);
-        let applied_seq = *self.0.applied_seq.lock().unwrap();
-        if let (Some(query_reply::Outcome::Events(page)), Some(seq)) = (&mut reply.outcome, applied_seq) {
-            page.events.retain(|event| event.seq <= seq);
-            page.last_seq = page.last_seq.min(seq);
-            page.terminal = false;
-        }
-        Ok(reply)
+        Ok(self.ask(route, query))
     }
 
     async fn refresh_meta(&self) -> Result<(), ServiceError> {
