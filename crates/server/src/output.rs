@@ -1,7 +1,7 @@
 //! What commands print: lines and tables for people, documents for programs.
 
 use baton_client::Status;
-use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table, presets};
+use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Row, Table, presets};
 use serde::Serialize;
 use std::io::{IsTerminal as _, Write as _};
 
@@ -117,12 +117,27 @@ impl Output {
 
     fn paint(&self, table: &Table) -> Table {
         let mut table = table.clone();
+        for row in table.row_iter_mut() {
+            let harmless = row.cell_iter().cloned().map(harmless).collect::<Vec<_>>();
+            *row = Row::from(harmless);
+        }
         if self.colour {
             table.enforce_styling();
         } else {
             table.force_no_tty();
         }
         table
+    }
+}
+
+/// Texts of others, such as the title of a task, must not steer the terminal.
+fn harmless(cell: Cell) -> Cell {
+    let text = cell.content();
+    let steers = |c: char| c.is_control() && c != '\n' && c != '\t';
+    if text.contains(steers) {
+        Cell::new(text.replace(steers, "\u{fffd}"))
+    } else {
+        cell
     }
 }
 

@@ -70,6 +70,9 @@ struct AnswerArgs {
     /// The outcome that says plainly no
     #[arg(long)]
     reject: bool,
+    /// Which question of the intent is answered, as `list` and `show` number them; needed from the second one on
+    #[arg(long, value_name = "N")]
+    generation: Option<u64>,
     /// Comment; some tasks ask for one
     #[arg(long, value_name = "TEXT")]
     comment: Option<String>,
@@ -89,13 +92,16 @@ struct AnswerArgs {
     connect: ConnectArgs,
 }
 
-/// A value that is no JSON is a text; the form says which type it takes.
+/// A value is a text, and the form says which type it takes; an object, a list or a text in quotes is JSON.
 fn parse_field(text: &str) -> Result<(String, Value), String> {
     let (name, value) = text
         .split_once('=')
         .filter(|(name, _)| !name.is_empty())
         .ok_or_else(|| format!("{text:?} is no field; write name=value"))?;
-    let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
+    let value = match value.starts_with(['{', '[', '"']) {
+        true => serde_json::from_str(value).map_err(|error| format!("{name}: {error}"))?,
+        false => Value::from(value),
+    };
     Ok((name.to_owned(), value))
 }
 
@@ -119,11 +125,20 @@ async fn list_tasks(args: ListArgs, out: Output) -> Result<(), Failure> {
     };
     let tasks = some_tasks(&client, filter, args.limit).await?;
     let now = now_ms();
-    let mut table = list(&["intent", "title", "outcomes", "assignees", "waits", "due in"]);
+    let mut table = list(&[
+        "intent",
+        "question",
+        "title",
+        "outcomes",
+        "assignees",
+        "waits",
+        "due in",
+    ]);
     for task in &tasks {
         let due = task.due_at_ms.map(|due| span(due.saturating_sub(now)));
         table.add_row([
             task.intent_id.clone(),
+            task.generation.to_string(),
             task.human_task.title.clone().unwrap_or_default(),
             task.outcomes.join(","),
             task.human_task.assignees.join(","),
@@ -165,12 +180,11 @@ async fn answer(args: AnswerArgs, out: Output) -> Result<(), Failure> {
         let fields: Map<String, Value> = args.data.into_iter().collect();
         answer.data = Some(Payload::from(Value::Object(fields)));
     }
+    let task = client.task(id).await?;
+    answer.generation = Some(the_question_meant(&task, args.generation)?);
     answer.outcome = match args.outcome {
         Some(outcome) => outcome,
         None => {
-            let task = client.task(id).await?;
-            // Only this task: another one may ask something else.
-            answer.generation = Some(task.generation);
             let said = task.plain_outcome(args.approve);
             said.map(str::to_owned).ok_or_else(|| unclear(&task))?
         }
@@ -188,6 +202,20 @@ async fn answer(args: AnswerArgs, out: Output) -> Result<(), Failure> {
     ]);
     out.result(&change, &[table]);
     Ok(())
+}
+
+/// An intent may ask one question after the other, and somebody else may have answered the one that was read. So the
+/// second question and those behind it are named, or nothing is answered.
+fn the_question_meant(task: &Task, given: Option<u64>) -> Result<u64, Failure> {
+    match given {
+        Some(generation) => Ok(generation),
+        None if task.generation <= 1 => Ok(task.generation),
+        None => Err(Failure::usage(format!(
+            "this is question {0} of the intent, {1:?}; give --generation {0} if that is what you answer",
+            task.generation,
+            task.human_task.title.as_deref().unwrap_or_default(),
+        ))),
+    }
 }
 
 fn unclear(task: &Task) -> Failure {
@@ -209,6 +237,7 @@ fn table(task: &Task) -> Table {
     };
     properties(vec![
         ("intent", Some(Cell::new(&task.intent_id))),
+        ("question", Some(Cell::new(task.generation))),
         ("title", text(&asked.title)),
         ("description", text(&asked.description)),
         ("state", Some(Cell::new(state))),
@@ -238,9 +267,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_are_json_where_they_can_be() {
-        assert_eq!(parse_field("days=7"), Ok(("days".into(), 7.into())));
-        assert_eq!(parse_field("ok=true"), Ok(("ok".into(), true.into())));
+    fn fields_are_texts_unless_they_are_written_as_json() {
+        assert_eq!(parse_field("zip=01234"), Ok(("zip".into(), "01234".into())));
+        assert_eq!(parse_field("ok=true"), Ok(("ok".into(), "true".into())));
+        assert_eq!(parse_field("tags=[1]"), Ok(("tags".into(), vec![1].into())));
+        assert!(parse_field("tags=[1").is_err());
         assert_eq!(parse_field("note=a=b"), Ok(("note".into(), "a=b".into())));
         assert!(parse_field("=x").is_err() && parse_field("x").is_err());
     }
