@@ -137,6 +137,8 @@ pub struct TaskAnswer {
     pub answered_by: String,
     /// Unix milliseconds.
     pub at_ms: u64,
+    /// Whoever held a link to the task answered; `answered_by` is whom the link was sent to.
+    pub by_link: bool,
 }
 
 impl TaskAnswer {
@@ -148,6 +150,7 @@ impl TaskAnswer {
             evidence: (!evidence.is_empty()).then(|| Payload::bytes(evidence, String::new())),
             answered_by: answer.answered_by,
             at_ms: answer.at_ms,
+            by_link: answer.by_link,
         }
     }
 }

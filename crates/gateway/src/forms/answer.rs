@@ -9,11 +9,12 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::coerce::coerce;
+use super::members::{is_yes_or_no, names, property};
 use super::schema::Form;
 use super::wrong;
 
 /// Members of `task_result` that are about the answer itself. They count as form fields only in a form that knows them.
-const OWN_MEMBERS: [&str; 3] = ["outcome", "comment", "evidence"];
+pub(super) const OWN_MEMBERS: [&str; 3] = ["outcome", "comment", "evidence"];
 
 /// `task_result` as it came: its members, each value as the client wrote it.
 #[derive(Debug, Clone, Default)]
@@ -226,23 +227,18 @@ pub(super) fn form_document(
         }
     }
     document.insert("outcome".into(), outcome.into());
+    let known = names(&form.schema);
     for name in OWN_MEMBERS {
-        if !knows(&form.schema, name) {
+        if !known.contains(name) {
             document.remove(name);
         }
     }
-    let property = form.schema.pointer("/properties/approved/type");
-    if property.and_then(Value::as_str) == Some("boolean") && !document.contains_key("approved") {
+    let yes_or_no = property(&form.schema, "approved").is_some_and(is_yes_or_no);
+    if yes_or_no && !document.contains_key("approved") {
         document.insert("approved".into(), is_positive(outcome).into());
     }
     coerce(&form.schema, &mut document);
     Value::Object(document)
-}
-
-fn knows(schema: &Value, name: &str) -> bool {
-    let declared = schema.get("properties").is_some_and(|p| p.get(name).is_some());
-    let required = schema.get("required").and_then(Value::as_array);
-    declared || required.is_some_and(|names| names.iter().any(|n| n == name))
 }
 
 /// The object as it came, with its outcome.

@@ -2,15 +2,18 @@
 
 use serde_json::{Map, Value};
 
+use super::members::resolve;
+
 /// Turns the texts of a document into what `properties` of the schema ask for. What cannot be turned stays as it is, for
 /// the check to refuse.
 pub(super) fn coerce(schema: &Value, document: &mut Map<String, Value>) {
-    let Some(properties) = schema.get("properties").and_then(Value::as_object) else {
+    let properties = resolve(schema, schema).get("properties");
+    let Some(properties) = properties.and_then(Value::as_object) else {
         return;
     };
     for (name, property) in properties {
         if let Some(Value::String(text)) = document.get(name)
-            && let Some(value) = typed(property.get("type"), text)
+            && let Some(value) = typed(resolve(schema, property).get("type"), text)
         {
             document.insert(name.clone(), value);
         }
@@ -53,17 +56,18 @@ mod tests {
             "flag": {"type": "boolean"}, "days": {"type": ["integer", "null"]}, "rate": {"type": "number"},
             "list": {"type": "array"}, "text": {"type": "string"}, "either": {"type": ["integer", "string"]},
             "bad": {"type": "integer"}, "kept": {"type": "integer"}, "open": {},
-        }});
+            "shared": {"$ref": "#/$defs/count"},
+        }, "$defs": {"count": {"type": "integer"}}});
         let mut document = json!({
             "flag": "True", "days": " 5 ", "rate": "0.5", "list": "[1,2]", "text": "7", "either": "7",
-            "bad": "five", "kept": 3, "open": "1", "unknown": "1",
+            "bad": "five", "kept": 3, "open": "1", "unknown": "1", "shared": "2",
         });
         coerce(&schema, document.as_object_mut().unwrap());
         assert_eq!(
             document,
             json!({
                 "flag": true, "days": 5, "rate": 0.5, "list": [1, 2], "text": "7", "either": "7",
-                "bad": "five", "kept": 3, "open": "1", "unknown": "1",
+                "bad": "five", "kept": 3, "open": "1", "unknown": "1", "shared": 2,
             })
         );
     }

@@ -5,6 +5,9 @@
 
 use serde_json::Value;
 
+use super::answer::OWN_MEMBERS;
+use super::hints::hints;
+use super::members::{self, REFERENCES_MAX, is_yes_or_no};
 use super::ordered::Ordered;
 
 /// Fields of one form; a schema with more is one text of JSON.
@@ -13,12 +16,8 @@ const FIELDS_MAX: usize = 200;
 const GROUPS_DEPTH_MAX: usize = 4;
 /// Choices of one field; with more of them it is a text of JSON.
 const CHOICES_MAX: usize = 100;
-/// References that lead to references.
-const REFERENCES_MAX: usize = 24;
 /// From this length on a text gets several lines.
 const LINE_CHARS_MAX: u64 = 200;
-/// Members of the answer that the page asks for by itself.
-const OWN_MEMBERS: [&str; 3] = ["outcome", "comment", "evidence"];
 
 /// One field.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,6 +56,8 @@ pub(crate) enum FieldKind {
     Lines(Scalar),
     /// A value that nobody can change.
     Fixed(Value),
+    /// This value or none.
+    Tick(Value),
     /// Anything, written as JSON.
     Json,
     Group(Vec<Field>),
@@ -81,7 +82,10 @@ pub(crate) fn fields(schema: &[u8]) -> Vec<Field> {
     };
     let root = reader.resolve(&schema);
     let plain = matches!(kind_name(root), None | Some("object")) && root.get("properties").is_some();
-    if plain && let Some(fields) = reader.group(root, "", 0) {
+    if plain
+        && each_has_its_field(&schema, root)
+        && let Some(fields) = reader.group(root, "", 0)
+    {
         return fields;
     }
     vec![Field {
@@ -94,6 +98,21 @@ pub(crate) fn fields(schema: &[u8]) -> Vec<Field> {
         default: root.get("default").map(Ordered::to_value),
         kind: FieldKind::Json,
     }]
+}
+
+/// Whether the form of a task has a place for evidence.
+pub(crate) fn knows_evidence(schema: &[u8]) -> bool {
+    let schema = serde_json::from_slice::<Value>(schema);
+    schema.is_ok_and(|schema| members::names(&schema).contains("evidence"))
+}
+
+/// Whether there is a field, or another place on the page, for every member that the schema speaks of.
+fn each_has_its_field(schema: &Ordered, root: &Ordered) -> bool {
+    let properties = root.get("properties").map_or(&[][..], Ordered::members);
+    let has_its_own = |name: &str| properties.iter().any(|(property, _)| property == name);
+    let schema = schema.to_value();
+    let mut names = members::names(&schema).into_iter();
+    names.all(|name| OWN_MEMBERS.contains(&name) || has_its_own(name))
 }
 
 struct Reader<'s> {
@@ -130,7 +149,13 @@ impl<'s> Reader<'s> {
             let number = FIELDS_MAX - self.left;
             let pointer = format!("{pointer}/{}", escaped(name));
             let is_required = required.contains(&name.as_str());
-            let field = self.field(name, property, pointer, depth)?;
+            let mut field = self.field(name, property, pointer, depth)?;
+            if let FieldKind::Fixed(value) = &field.kind
+                && !is_required
+            {
+                // Whoever says nothing about it must not be made to say it.
+                field.kind = FieldKind::Tick(value.clone());
+            }
             fields.push(Field {
                 number,
                 required: is_required,
@@ -142,7 +167,9 @@ impl<'s> Reader<'s> {
 
     fn field(&mut self, name: &str, property: &'s Ordered, pointer: String, depth: usize) -> Option<Field> {
         let part = self.resolve(property);
-        let kind = self.kind(part, &pointer, depth)?;
+        let default = property.get("default").or_else(|| part.get("default"));
+        let default = default.map(Ordered::to_value);
+        let kind = keeping(default.as_ref(), self.kind(part, &pointer, depth)?);
         // What stands beside a reference describes this use of it.
         let said = |key: &str| text(property, key).or_else(|| text(part, key));
         let mut hints = hints(part, &kind);
@@ -155,10 +182,7 @@ impl<'s> Reader<'s> {
             hints,
             number: 0,
             required: false,
-            default: property
-                .get("default")
-                .or_else(|| part.get("default"))
-                .map(Ordered::to_value),
+            default,
             kind,
             pointer,
         })
@@ -202,7 +226,30 @@ impl<'s> Reader<'s> {
 
 /// Asked for by the page itself: the outcome, what goes with it, and a yes or no that follows from it.
 fn is_own(name: &str, part: &Ordered) -> bool {
-    OWN_MEMBERS.contains(&name) || (name == "approved" && kind_name(part) == Some("boolean"))
+    OWN_MEMBERS.contains(&name) || (name == "approved" && is_yes_or_no(&part.to_value()))
+}
+
+/// A control that gives the default back as it is when nobody touches it.
+fn keeping(default: Option<&Value>, kind: FieldKind) -> FieldKind {
+    let broken = |text: &str| text.contains(['\n', '\r']);
+    match (&kind, default) {
+        (FieldKind::Text { .. }, Some(Value::String(text))) if broken(text) => FieldKind::LongText,
+        (FieldKind::Lines(scalar), Some(Value::Array(items))) => {
+            let is_line = |item: &Value| match (scalar, item) {
+                (Scalar::Text, Value::String(text)) => {
+                    !text.is_empty() && text.trim() == text && !broken(text)
+                }
+                (Scalar::Number, Value::Number(_)) | (Scalar::YesNo, Value::Bool(_)) => true,
+                _ => false,
+            };
+            if items.iter().all(is_line) {
+                kind
+            } else {
+                FieldKind::Json
+            }
+        }
+        _ => kind,
+    }
 }
 
 /// The only type there is beside `null`.
@@ -232,54 +279,9 @@ fn string(part: &Ordered) -> FieldKind {
         Some("uri") => "url",
         Some(_) => "text",
         None if part.get("pattern").is_some() || longest.is_some_and(|max| max <= LINE_CHARS_MAX) => "text",
-        None if longest.is_none() => "text",
         None => return FieldKind::LongText,
     };
     FieldKind::Text { input }
-}
-
-fn hints(part: &Ordered, kind: &FieldKind) -> Vec<String> {
-    let number = |key: &str| {
-        part.get(key)
-            .map(Ordered::to_value)
-            .filter(Value::is_number)
-            .map(|n| n.to_string())
-    };
-    let mut hints = Vec::new();
-    match (number("minimum"), number("maximum")) {
-        (Some(min), Some(max)) => hints.push(format!("From {min} to {max}.")),
-        (Some(min), None) => hints.push(format!("At least {min}.")),
-        (None, Some(max)) => hints.push(format!("At most {max}.")),
-        (None, None) => {}
-    }
-    hints.extend(number("exclusiveMinimum").map(|min| format!("More than {min}.")));
-    hints.extend(number("exclusiveMaximum").map(|max| format!("Less than {max}.")));
-    hints.extend(number("multipleOf").map(|step| format!("A multiple of {step}.")));
-    match (number("minLength"), number("maxLength")) {
-        (Some(min), Some(max)) => hints.push(format!("{min} to {max} characters.")),
-        (Some(min), None) if min != "1" => hints.push(format!("At least {min} characters.")),
-        (None, Some(max)) => hints.push(format!("At most {max} characters.")),
-        _ => {}
-    }
-    hints.extend(text(part, "pattern").map(|pattern| format!("Pattern: {pattern}")));
-    match text(part, "format") {
-        Some("date-time") => hints.push("Date and time, as in 2026-05-01T10:00:00Z.".to_owned()),
-        Some("time") => hints.push("Time, as in 10:00:00Z.".to_owned()),
-        Some("date" | "email" | "uri") | None => {}
-        Some(format) => hints.push(format!("Format: {format}.")),
-    }
-    match (number("minItems"), number("maxItems")) {
-        (Some(min), Some(max)) => hints.push(format!("{min} to {max} entries.")),
-        (Some(min), None) => hints.push(format!("At least {min} entries.")),
-        (None, Some(max)) => hints.push(format!("At most {max} entries.")),
-        (None, None) => {}
-    }
-    if matches!(kind, FieldKind::Lines(_)) {
-        hints.push("One entry a line.".to_owned());
-    } else if *kind == FieldKind::Json {
-        hints.push("Written as JSON.".to_owned());
-    }
-    hints
 }
 
 fn required(part: &Ordered) -> Vec<&str> {
@@ -287,7 +289,7 @@ fn required(part: &Ordered) -> Vec<&str> {
     names.iter().filter_map(Ordered::as_str).collect()
 }
 
-fn text<'v>(part: &'v Ordered, key: &str) -> Option<&'v str> {
+pub(super) fn text<'v>(part: &'v Ordered, key: &str) -> Option<&'v str> {
     part.get(key)?.as_str().filter(|text| !text.is_empty())
 }
 
@@ -342,7 +344,7 @@ mod tests {
             hints: vec![],
             required: true,
             default: None,
-            kind: FieldKind::Text { input: "text" },
+            kind: FieldKind::LongText,
         };
         assert_eq!(
             shape,
@@ -359,7 +361,7 @@ mod tests {
                 ),
                 ("/tags", &FieldKind::Choices(vec![json!("a"), json!("b")])),
                 ("/names", &FieldKind::Lines(Scalar::Text)),
-                ("/kind", &FieldKind::Fixed(json!("x"))),
+                ("/kind", &FieldKind::Tick(json!("x"))),
                 ("/free", &FieldKind::Json),
                 ("/either", &FieldKind::Json),
                 ("/where~1to", &FieldKind::Group(vec![city])),
@@ -380,6 +382,9 @@ mod tests {
             "{}",
             r#"{"oneOf":[{"type":"object"},{"type":"array"}]}"#,
             r#"{"type":"array","items":{"type":"string"}}"#,
+            r#"{"properties":{"a":{}},"required":["b"]}"#,
+            r#"{"properties":{"a":{}},"if":{"required":["a"]},"then":{"required":["b"]}}"#,
+            r##"{"$ref":"#/$defs/a","properties":{"b":{}},"$defs":{"a":{"properties":{"a":{}}}}}"##,
             &many,
         ] {
             let form = of(schema);
@@ -387,6 +392,43 @@ mod tests {
             assert_eq!(form[0].pointer, "");
         }
         assert!(of("no json").is_empty());
+    }
+
+    #[test]
+    fn places_of_the_page_itself_are_no_fields() {
+        let form = of(r##"{"$ref":"#/$defs/root","$defs":{
+            "yes":{"type":["boolean","null"]},
+            "root":{"required":["comment","days"],"properties":{
+                "days":{"type":"integer"},"approved":{"$ref":"#/$defs/yes"},"evidence":{"type":"string"}},
+                "if":{"properties":{"days":{"minimum":30}}},"then":{"required":["evidence"]}}}}"##);
+        let names: Vec<&str> = form.iter().map(|field| field.name.as_str()).collect();
+        assert_eq!(names, ["days"]);
+        assert!(knows_evidence(br#"{"properties":{"evidence":{}}}"#));
+        assert!(!knows_evidence(br#"{"properties":{"a":{"title":"evidence"}}}"#));
+    }
+
+    #[test]
+    fn a_default_gets_a_control_that_keeps_it() {
+        let form = of(r#"{"required":["fixed"],"properties":{
+            "open":{"type":"string"},
+            "lines":{"type":"string","maxLength":20,"default":"a\nb"},
+            "plain":{"type":"array","items":{"type":"string"},"default":["a","b c"]},
+            "broken":{"type":"array","items":{"type":"string"},"default":["a\nb"]},
+            "spaced":{"type":"array","items":{"type":"string"},"default":[" a"]},
+            "fixed":{"const":1},"offered":{"const":true}}}"#);
+        let kinds: Vec<&FieldKind> = form.iter().map(|field| &field.kind).collect();
+        assert_eq!(
+            kinds,
+            [
+                &FieldKind::LongText,
+                &FieldKind::LongText,
+                &FieldKind::Lines(Scalar::Text),
+                &FieldKind::Json,
+                &FieldKind::Json,
+                &FieldKind::Fixed(json!(1)),
+                &FieldKind::Tick(json!(true)),
+            ]
+        );
     }
 
     #[test]

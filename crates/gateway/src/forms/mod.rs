@@ -6,6 +6,8 @@
 mod answer;
 mod coerce;
 mod fields;
+mod hints;
+mod members;
 mod narrowing;
 mod ordered;
 mod posted;
@@ -14,7 +16,7 @@ mod schema;
 mod task;
 
 pub(crate) use answer::{Checked, HandedIn, check_answer, is_positive_decision};
-pub(crate) use fields::{Field, FieldKind, fields};
+pub(crate) use fields::{Field, FieldKind, fields, knows_evidence};
 pub(crate) use narrowing::narrowing;
 pub(crate) use posted::{Posted, document, field_name};
 pub(crate) use problems::{Place, Problem, problems};

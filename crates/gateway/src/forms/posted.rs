@@ -102,6 +102,7 @@ fn read(field: &Field, posted: &Posted, problems: &mut Vec<Problem>) -> Option<V
             }
         }
         FieldKind::Fixed(value) => Some(value.clone()),
+        FieldKind::Tick(value) => text.map(|text| chosen(std::slice::from_ref(value), text)),
         FieldKind::Json => {
             let text = text.filter(|text| !text.trim().is_empty())?;
             match json(text) {
@@ -116,10 +117,24 @@ fn read(field: &Field, posted: &Posted, problems: &mut Vec<Problem>) -> Option<V
             }
         }
         FieldKind::Group(fields) => {
-            let members = members(fields, posted, problems);
-            (field.required || !members.is_empty()).then_some(Value::Object(members))
+            // What is always there is no reason to be there: the group would never be left out.
+            if !field.required && !has_input(fields, posted) {
+                return None;
+            }
+            Some(Value::Object(members(fields, posted, problems)))
         }
     }
+}
+
+/// Whether anything was written or chosen in these fields.
+fn has_input(fields: &[Field], posted: &Posted) -> bool {
+    fields.iter().any(|field| {
+        if let FieldKind::Group(inner) = &field.kind {
+            return has_input(inner, posted);
+        }
+        let texts = posted.all_of_field(field);
+        texts.iter().any(|text| !text.trim().is_empty())
+    })
 }
 
 fn number(text: &str) -> Value {
@@ -200,7 +215,7 @@ mod tests {
     }
 
     fn schema() -> Value {
-        json!({"type": "object", "required": ["list", "place"], "properties": {
+        json!({"type": "object", "required": ["list", "place", "kind"], "properties": {
             "text": {"type": "string"}, "whole": {"type": "integer"}, "rate": {"type": "number"},
             "sure": {"type": "boolean"}, "size": {"enum": ["s", 3]},
             "tags": {"type": "array", "items": {"enum": ["a", "b", "c"]}},
@@ -253,6 +268,24 @@ mod tests {
         assert_eq!(
             document,
             json!({"whole": "five", "sure": "maybe", "size": "9", "rate": "[1]", "list": [], "kind": "k", "place": {}})
+        );
+    }
+
+    #[test]
+    fn nothing_is_said_that_nobody_said() {
+        let schema = json!({"properties": {
+            "accept": {"const": true},
+            "car": {"type": "object", "required": ["kind", "plates", "owner"], "properties": {
+                "kind": {"const": "car"}, "plates": {"type": "array", "items": {"type": "string"}},
+                "owner": {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}},
+            }},
+        }});
+        let of = |pairs: &[(&str, &str)]| read_form(&schema, pairs).0;
+        assert_eq!(of(&[("data/car/owner/name", "")]), json!({}));
+        assert_eq!(of(&[("data/accept", "0")]), json!({"accept": true}));
+        assert_eq!(
+            of(&[("data/car/owner/name", "Ada")]),
+            json!({"car": {"kind": "car", "plates": [], "owner": {"name": "Ada"}}})
         );
     }
 

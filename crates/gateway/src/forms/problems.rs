@@ -6,6 +6,7 @@ use jsonschema::ValidationError;
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 
 use super::answer::{HandedIn, comment, evidence, form_document, outcome};
+use super::members::{is_yes_or_no, property};
 use super::schema::{Form, clip};
 
 /// Problems that are named at one time.
@@ -54,12 +55,34 @@ pub(crate) fn problems(task: &HumanTask, handed_in: &HandedIn) -> Vec<Problem> {
         match Form::read(&task.form_schema, "this task") {
             Ok(form) => {
                 let document = form_document(&form, &outcome, handed_in, data);
-                problems.extend(form.problems(&document));
+                let found = form.problems(&document).into_iter();
+                let found: Vec<Problem> = found
+                    .map(|problem| Problem {
+                        place: asked_at(&form, problem.place),
+                        ..problem
+                    })
+                    .filter(|problem| !problems.iter().any(|said| said.place == problem.place))
+                    .collect();
+                problems.extend(found);
             }
             Err(error) => add(Place::Field(String::new()), error.message),
         }
     }
     problems
+}
+
+/// Where the page asks for a value of the document: some have no field, see [`super::fields`].
+fn asked_at(form: &Form, place: Place) -> Place {
+    let Place::Field(pointer) = &place else {
+        return place;
+    };
+    match pointer.split('/').nth(1) {
+        Some("outcome") => Place::Outcome,
+        Some("comment") => Place::Comment,
+        Some("evidence") => Place::Evidence,
+        Some("approved") if property(&form.schema, "approved").is_some_and(is_yes_or_no) => Place::Outcome,
+        _ => place,
+    }
 }
 
 /// A violation as a problem of the field that has to change.
@@ -174,6 +197,29 @@ mod tests {
         assert_eq!(of(&task, given)[0].1, "Write at most 2000 characters.");
         let right = json!({"outcome": "approved", "comment": "c", "evidence": "e", "data": {"a/b": 1}});
         assert_eq!(of(&task, right), []);
+    }
+
+    #[test]
+    fn what_the_page_asks_for_itself_is_said_where_it_asks() {
+        let schema = json!({"$ref": "#/$defs/root", "$defs": {
+            "yes": {"type": ["boolean", "null"], "enum": [true]},
+            "root": {
+                "required": ["comment", "evidence", "approved", "outcome"],
+                "properties": {"approved": {"$ref": "#/$defs/yes"}, "evidence": {"type": "string", "minLength": 3}},
+            },
+        }});
+        let task = HumanTask {
+            form_schema: schema.to_string().into(),
+            ..HumanTask::default()
+        };
+        let places = |members: Value| -> Vec<Place> { of(&task, members).into_iter().map(|p| p.0).collect() };
+        let mut missing = places(json!({"outcome": "rejected"}));
+        missing.sort_by_key(|place| format!("{place:?}"));
+        assert_eq!(missing, [Place::Comment, Place::Evidence, Place::Outcome]);
+        let short = json!({"outcome": "approved", "comment": "c", "evidence": "e"});
+        assert_eq!(places(short), [Place::Evidence]);
+        let right = json!({"outcome": "approved", "comment": "c", "evidence": "eee"});
+        assert_eq!(places(right), []);
     }
 
     #[test]

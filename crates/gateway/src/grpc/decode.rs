@@ -130,8 +130,8 @@ fn submit_key(spec: &v1::IntentSpec) -> Result<IdempotencyRequest, ServiceError>
         .text(&spec.reply_to)
         .number(spec.deadline_at_ms)
         .number(spec.max_delivery_attempts.into())
-        .added(spec.human_task.as_ref())
-        .added(spec.reminders.as_ref());
+        .added(1, spec.human_task.as_ref())
+        .added(2, spec.reminders.as_ref());
     key(spec.idempotency_key.clone(), SUBMIT.to_owned(), hash)
 }
 
@@ -183,10 +183,11 @@ impl Fingerprint {
         }
     }
 
-    /// A part that older requests do not know: without it they keep the hash they had.
-    fn added(self, message: Option<&impl prost::Message>) -> Self {
+    /// A part that older requests do not know: without it they keep the hash they had. `part` tells it from others,
+    /// whose bytes may be the same.
+    fn added(self, part: u64, message: Option<&impl prost::Message>) -> Self {
         match message {
-            Some(message) => self.bytes(&message.encode_to_vec()),
+            Some(message) => self.number(part).bytes(&message.encode_to_vec()),
             None => self,
         }
     }

@@ -73,6 +73,7 @@ pub(super) fn task(intent: &Intent, gate: Gate) -> v1::Task {
             evidence_json: answer.evidence,
             answered_by: answer.answered_by,
             at_ms: answer.at_ms,
+            by_link: answer.by_link,
         }),
     }
 }

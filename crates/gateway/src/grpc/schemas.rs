@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use baton_protocol::limits::FORM_SCHEMA_BYTES_MAX;
 use baton_protocol::proto::internal::{SchemaMode, SemanticSchema};
 use baton_protocol::proto::v1;
 use baton_protocol::proto::v1::schema_service_server::SchemaService;
-use baton_protocol::{META_GROUP, ServiceError};
+use baton_protocol::{ErrorCode, META_GROUP, ServiceError};
 use tonic::{Request, Response, Status};
 
 use super::auth::Admitted;
@@ -69,6 +70,11 @@ fn decode_schema(request: v1::PutSchemaRequest) -> Result<NewSchema, ServiceErro
     check_semantic_type(&semantic_type).map_err(|error| error.in_field("semantic_type"))?;
     if request.document_json.is_empty() {
         return Err(decode::missing("document_json"));
+    }
+    // Before anything is done with it that takes longer the longer it is.
+    if request.document_json.len() > FORM_SCHEMA_BYTES_MAX {
+        let message = format!("document_json is larger than {FORM_SCHEMA_BYTES_MAX} bytes");
+        return Err(ServiceError::new(ErrorCode::SchemaInvalid, message).in_field("document_json"));
     }
     // Says that it must be an object, and bounds how deep it is.
     parse_members(&request.document_json).map_err(|error| error.in_field("document_json"))?;

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use baton_protocol::limits::{ACTOR_CHARS_MAX, ADDRESS_CHARS_MAX, TASKS_PAGE_MAX};
+use baton_protocol::limits::{
+    ACTOR_CHARS_MAX, ADDRESS_CHARS_MAX, BODY_BYTES_MAX, GRPC_MESSAGE_BYTES_MAX, TASKS_PAGE_MAX,
+};
 use baton_protocol::proto::v1;
 use baton_protocol::proto::v1::task_service_server::TaskService;
 use baton_protocol::{ErrorCode, IntentId, ServiceError};
+use prost::Message as _;
 use serde_json::Value;
 use tonic::{Request, Response, Status};
 
@@ -16,9 +19,11 @@ use super::{convert, human_task, leader};
 use crate::app::App;
 use crate::forms::HandedIn;
 use crate::http::{parse_members, parse_value};
-use crate::service::{Change, TaskFilter};
+use crate::service::{Change, OpenTasks, TaskFilter};
 
 const TYPE_CHARS_MAX: usize = 255;
+/// A page ends here, so that it always fits into a message: one task is far smaller.
+const PAGE_BYTES_MAX: usize = GRPC_MESSAGE_BYTES_MAX / 2;
 
 pub(super) struct Tasks(pub(super) Arc<App>);
 
@@ -37,15 +42,7 @@ impl TaskService for Tasks {
         };
         let service = &self.0.service;
         let page = service.list_tasks(&call.caller, &filter, after, size).await;
-        let page = page.map_err(status)?;
-        let tasks = page.tasks.into_iter().filter_map(|open| {
-            let (intent, gate) = (open.intent?, open.gate?);
-            Some(human_task::task(&intent, gate))
-        });
-        Ok(Response::new(v1::ListTasksResponse {
-            tasks: tasks.collect(),
-            next_page_token: page.next.map(|id| id.to_string()).unwrap_or_default(),
-        }))
+        Ok(Response::new(some_of(page.map_err(status)?)))
     }
 
     async fn get_task(
@@ -84,6 +81,30 @@ impl TaskService for Tasks {
     }
 }
 
+/// As many of these tasks as one message takes.
+fn some_of(page: OpenTasks) -> v1::ListTasksResponse {
+    let tasks = page.tasks.into_iter().filter_map(|open| {
+        let (intent, gate) = (open.intent?, open.gate?);
+        Some(human_task::task(&intent, gate))
+    });
+    let mut answer = v1::ListTasksResponse {
+        tasks: Vec::new(),
+        next_page_token: page.next.map(|id| id.to_string()).unwrap_or_default(),
+    };
+    let mut bytes = 0;
+    for task in tasks {
+        bytes += task.encoded_len();
+        if bytes > PAGE_BYTES_MAX
+            && let Some(last) = answer.tasks.last()
+        {
+            answer.next_page_token.clone_from(&last.intent_id);
+            break;
+        }
+        answer.tasks.push(task);
+    }
+    answer
+}
+
 fn no_task(id: IntentId) -> ServiceError {
     ServiceError::new(ErrorCode::NotFound, format!("intent {id} has no human task"))
 }
@@ -98,6 +119,11 @@ fn decode_filter(filter: v1::TaskFilter) -> Result<TaskFilter, ServiceError> {
 }
 
 fn decode_answer(request: v1::AnswerTaskRequest) -> Result<(IntentId, HandedIn, Change), ServiceError> {
+    let given = request.data_json.len() + request.evidence_json.len();
+    if given > BODY_BYTES_MAX {
+        let message = format!("data_json and evidence_json together are larger than {BODY_BYTES_MAX} bytes");
+        return Err(ServiceError::new(ErrorCode::PayloadTooLarge, message).in_field("data_json"));
+    }
     let id = decode::intent_id(&request.intent_id)?;
     let hash = Fingerprint::default()
         .number(request.generation)

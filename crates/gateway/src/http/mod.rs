@@ -162,7 +162,12 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
         ("/v1/inbox/{id}/reject", post(inbox::reject)),
         ("/v1/inbox/{id}/messages/delete", post(inbox::delete_messages)),
         ("/v1/inbox/{id}", get(inbox::get)),
-        (task_page::ROUTE, get(task_page::show).post(task_page::answer)),
+        (
+            task_page::ROUTE,
+            get(task_page::show)
+                .post(task_page::answer)
+                .fallback(task_page::other_method),
+        ),
     ]
 }
 
@@ -240,7 +245,8 @@ async fn unknown(
     }
 }
 
-async fn wrong_method(method: Method, OriginalUri(uri): OriginalUri) -> ApiError {
-    let message = format!("{method} is not allowed on {}", uri.path());
+/// Without the path: messages are logged, and some paths are secrets.
+async fn wrong_method(method: Method) -> ApiError {
+    let message = format!("{method} is not allowed on this path");
     ServiceError::new(ErrorCode::MethodNotAllowed, message).into()
 }

@@ -45,7 +45,7 @@ pub(crate) use intents::{Change, Envelope, Resolve, Resume, ResumeKind, Transiti
 pub(crate) use listing::{BulkCancel, BulkOutcome, IntentFilter};
 pub(crate) use submit::{Submit, SubmitReply, is_intent_type};
 pub(crate) use task_links::{LinkState, LinkedTask};
-pub(crate) use tasks::TaskFilter;
+pub(crate) use tasks::{TaskFilter, Tasks as OpenTasks};
 
 /// Who calls, as found under the presented key.
 #[derive(Debug, Clone)]

@@ -15,7 +15,7 @@ use crate::links::TaskLink;
 #[derive(Debug, Clone)]
 pub(crate) struct LinkedTask {
     pub intent: Intent,
-    /// The intent's latest question. It is the link's own unless the link is [`LinkState::Closed`].
+    /// The intent's latest question. It is the link's own when the link is [`LinkState::Open`] or answered.
     pub gate: Gate,
     pub state: LinkState,
 }
@@ -25,7 +25,7 @@ pub(crate) struct LinkedTask {
 pub(crate) enum LinkState {
     /// Answer.
     Open,
-    /// Nothing: its time is over, the task may be open.
+    /// Nothing: its time is over, whatever became of the task.
     Expired,
     /// Nothing: there is an answer.
     Answered(TaskAnswer),
@@ -100,13 +100,16 @@ impl Service {
 }
 
 fn state(link: &TaskLink, intent: &Intent, gate: &Gate, now_ms: u64) -> LinkState {
+    // First of all: a link that is over tells nothing any more.
+    if link.expires_at_ms <= now_ms {
+        return LinkState::Expired;
+    }
     if gate.generation != link.generation {
         return LinkState::Closed;
     }
     match &gate.answer {
         Some(answer) => LinkState::Answered(answer.clone()),
         None if !intent.gate_open => LinkState::Closed,
-        None if link.expires_at_ms <= now_ms => LinkState::Expired,
         None => LinkState::Open,
     }
 }

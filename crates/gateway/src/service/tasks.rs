@@ -73,7 +73,8 @@ impl Service {
         Ok(page)
     }
 
-    /// Answers the human task of an intent, or only the one of this `generation`. Nothing changes when the answer does
+    /// Answers the human task of an intent, or only the one of this `generation`; a repetition of an answer that counted
+    /// gets what that one got. Nothing changes when the answer does
     /// not fit the task.
     #[tracing::instrument(name = "task.answer", skip_all, fields(intent_id = %id))]
     pub(crate) async fn answer_task(
@@ -92,7 +93,8 @@ impl Service {
                 "the task {asked} of this intent is over; its latest one is {}",
                 gate.generation
             );
-            return Err(ServiceError::new(ErrorCode::Conflict, message).into());
+            let refusal = ServiceError::new(ErrorCode::Conflict, message);
+            return self.repeated(caller, id, asked, change, refusal).await;
         }
         self.answer_seen(caller, id, &view, handed_in, change).await
     }
@@ -112,16 +114,58 @@ impl Service {
                 "this intent has no human task; send task_result to one that waits for a human",
             )
         })?;
-        let checked = match checked(gate, handed_in).await {
+        let open = view.intent.as_ref().is_some_and(|intent| intent.gate_open);
+        match checked(gate, handed_in).await {
+            Ok(checked) => {
+                self.propose_answer(caller, id, gate.generation, checked, change)
+                    .await
+            }
             // Of a task that is closed, `apply` says so, or repeats what it said to this very call before.
-            Err(_) if !view.intent.as_ref().is_some_and(|i| i.gate_open) => Checked::empty(),
-            checked => checked?,
-        };
+            Err(_) if !open => {
+                let nothing = Checked::empty();
+                self.propose_answer(caller, id, gate.generation, nothing, change)
+                    .await
+            }
+            Err(refusal) => self.repeated(caller, id, gate.generation, change, refusal).await,
+        }
+    }
+
+    /// What this very call got when it counted: the task may have been answered by it, and another one be open by now.
+    /// `refusal` unless there is such an answer.
+    async fn repeated(
+        &self,
+        caller: &Caller,
+        id: IntentId,
+        generation: u64,
+        change: Change,
+        refusal: ServiceError,
+    ) -> Result<Committed, Failure> {
+        if change.idempotency.is_none() {
+            return Err(refusal.into());
+        }
+        let nothing = Checked::empty();
+        let done = self.propose_answer(caller, id, generation, nothing, change).await;
+        match done {
+            Err(failure) if [refusal.code, ErrorCode::TaskResultInvalid].contains(&failure.error.code) => {
+                Err(refusal.into())
+            }
+            done => done,
+        }
+    }
+
+    async fn propose_answer(
+        &self,
+        caller: &Caller,
+        id: IntentId,
+        generation: u64,
+        checked: Checked,
+        change: Change,
+    ) -> Result<Committed, Failure> {
         let (actor, idempotency) = self.prepare(caller, &change).await?;
         let body = command::Body::AnswerTask(AnswerTask {
             actor: Some(actor),
             intent_id: id.to_bytes(),
-            generation: gate.generation,
+            generation,
             outcome: checked.outcome,
             comment: checked.comment,
             evidence: checked.evidence,

@@ -123,7 +123,7 @@ async fn one_press_answers_and_the_second_is_late() {
 
     let late = hand_in(&server, &path, &[("outcome", "rejected")]).await;
     says(&late, 409, "Already answered");
-    says(&late, 409, BOSS);
+    says(&late, 409, &format!("<dd>{BOSS}</dd>"));
     says(&open(&server, &path).await, 410, "Already answered");
     // The link of somebody else who was asked is spent as well.
     let other = TaskLink {
@@ -131,11 +131,17 @@ async fn one_press_answers_and_the_second_is_late() {
         ..link(&id)
     };
     let other = format!("/t/{}", other.token(&SECRET));
-    says(
-        &hand_in(&server, &other, &[("outcome", "rejected")]).await,
-        409,
-        BOSS,
-    );
+    let late = hand_in(&server, &other, &[("outcome", "rejected")]).await;
+    says(&late, 409, "Already answered");
+    assert!(!late.text.contains(BOSS), "who it was is not theirs to know");
+    let over = TaskLink {
+        expires_at_ms: now_ms(),
+        ..link(&id)
+    };
+    let over = format!("/t/{}", over.token(&SECRET));
+    let page = open(&server, &over).await;
+    says(&page, 410, "This link has expired");
+    assert!(!page.text.contains("Approved"), "{}", page.text);
     assert_eq!(intent(&server, &id).await["result"]["outcome"], "approved");
     server.stop().await;
 }
@@ -262,6 +268,7 @@ async fn a_form_comes_back_with_what_is_wrong_until_it_fits() {
         says(&page, 200, text);
     }
     assert!(!page.text.contains("data/approved"), "the buttons ask for that");
+    says(&page, 200, "role=\"radiogroup\" aria-required=\"true\"");
 
     let wrong = hand_in(
         &server,
@@ -279,6 +286,8 @@ async fn a_form_comes_back_with_what_is_wrong_until_it_fits() {
     for text in [
         "role=\"alert\"",
         "Not accepted yet",
+        "role=\"radiogroup\" aria-invalid=\"true\"",
+        "</h1><div class=\"problems\"",
         "<a href=\"#f1\">Days &lt;i&gt;of&lt;/i&gt; access: Enter a whole number.</a>",
         "value=\"many &quot;days&quot;\"",
         ">Scope confirmed: This is required.</a>",
@@ -334,7 +343,7 @@ async fn answers_that_cannot_be_are_refused() {
     .await;
     let path = path(&link(&id));
     let outcome = hand_in(&server, &path, &[("outcome", "maybe")]).await;
-    says(&outcome, 422, "Choose one of the answers.");
+    says(&outcome, 422, "id=\"answers-problem\">Choose one of the answers.");
     says(
         &hand_in(&server, &path, &[]).await,
         422,
@@ -358,6 +367,13 @@ async fn answers_that_cannot_be_are_refused() {
         413,
         "too large",
     );
+    // Three times as long as it is sent.
+    let chinese = "好".repeat(15_000);
+    says(
+        &hand_in(&server, &path, &[("comment", chinese.as_str())]).await,
+        422,
+        "at most 2000 characters",
+    );
     let many: Vec<(&str, &str)> = vec![("a", "1"); 1_001];
     says(&hand_in(&server, &path, &many).await, 413, "too large");
     let long = "x".repeat(2_001);
@@ -380,14 +396,19 @@ async fn answers_that_cannot_be_are_refused() {
         415,
         "x-www-form-urlencoded",
     );
-    let put = server.request(Method::PUT, &path, "k").send().await.unwrap();
-    assert_eq!(read(put).await.refused(405), "method_not_allowed");
+    for method in [Method::PUT, Method::DELETE] {
+        let other = server.request(method, &path, "k").send().await.unwrap();
+        let page = page_of(read(other).await);
+        says(&page, 405, "This cannot be done here");
+        assert_eq!(page.headers["allow"], "GET, HEAD, POST");
+        assert!(!page.text.contains("/t/"), "a link is a secret");
+    }
     assert_eq!(intent(&server, &id).await["status"], "WAITING");
     server.stop().await;
 }
 
 #[tokio::test]
-async fn one_task_and_one_guesser_get_so_many_requests_a_minute() {
+async fn one_link_and_one_guesser_get_so_many_requests_a_minute() {
     let server = Server::with(|config| config.requests_per_minute = 1_000).await;
     let (id, other) = (ask(&server, json!({})).await, ask(&server, json!({})).await);
     let (path, other) = (path(&link(&id)), path(&link(&other)));
@@ -405,6 +426,12 @@ async fn one_task_and_one_guesser_get_so_many_requests_a_minute() {
     // The window may end in between.
     assert!((120..200).contains(&first_refused("/t/nothing", 404).await));
     assert!((120..200).contains(&first_refused(&path, 200).await));
+    let deputy = TaskLink {
+        recipient: "deputy@example.com".into(),
+        ..link(&id)
+    };
+    let deputy = format!("/t/{}", deputy.token(&SECRET));
+    says(&open(&server, &deputy).await, 200, "Approve");
     says(&open(&server, &other).await, 200, "Approve");
     let node: &FakeNode = &server.node;
     assert!(

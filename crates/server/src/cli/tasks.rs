@@ -152,11 +152,15 @@ async fn list_tasks(args: ListArgs, out: Output) -> Result<(), Failure> {
 
 /// Up to `limit` tasks, over as many pages as it takes.
 async fn some_tasks(client: &Client, filter: TaskFilter, limit: u32) -> Result<Vec<Task>, Failure> {
+    let filtered = filter.assignee.is_some() || filter.intent_type.is_some();
     let limit = limit as usize;
     let mut tasks = Vec::new();
     let mut token = None;
     loop {
-        let page = client.tasks(filter.clone(), 0, token.as_deref()).await?;
+        // A filter leaves out some of what a page looks at, so then each page looks at as much as it may.
+        let size = if filtered { 0 } else { limit - tasks.len() };
+        let size = u32::try_from(size).unwrap_or_default();
+        let page = client.tasks(filter.clone(), size, token.as_deref()).await?;
         tasks.extend(page.tasks);
         token = page.next;
         if tasks.len() >= limit || token.is_none() {

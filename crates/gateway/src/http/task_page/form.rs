@@ -6,6 +6,9 @@ use serde_json::Value;
 use super::view::Mistakes;
 use crate::forms::{Field, FieldKind, Posted, field_name};
 
+/// JSON up to this length is shown indented.
+const INDENTED_BYTES_MAX: usize = 2 * 1024;
+
 /// What the controls show.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Filled<'f> {
@@ -29,7 +32,7 @@ impl Filled<'_> {
                 (Some(Value::Array(items)), FieldKind::Lines(_)) => {
                     items.iter().map(shown).collect::<Vec<_>>().join("\n")
                 }
-                (Some(value), FieldKind::Json) => serde_json::to_string_pretty(value).unwrap_or_default(),
+                (Some(value), FieldKind::Json) => json(value),
                 (Some(value), _) => shown(value),
             },
         }
@@ -59,6 +62,15 @@ fn shown(value: &Value) -> String {
     }
 }
 
+/// Indented where that costs little: what is shown comes back with the answer, whose size is bounded.
+fn json(value: &Value) -> String {
+    let short = value.to_string();
+    if short.len() > INDENTED_BYTES_MAX {
+        return short;
+    }
+    serde_json::to_string_pretty(value).unwrap_or(short)
+}
+
 pub(super) fn id(field: &Field) -> String {
     format!("f{}", field.number)
 }
@@ -72,12 +84,17 @@ fn one(field: &Field, filled: Filled<'_>, mistakes: &Mistakes<'_>) -> Markup {
     let class = if problem.is_some() { "field wrong" } else { "field" };
     let many = matches!(
         field.kind,
-        FieldKind::YesNo | FieldKind::Choices(_) | FieldKind::Group(_)
+        FieldKind::YesNo | FieldKind::Choices(_) | FieldKind::Tick(_) | FieldKind::Group(_)
     );
+    // Of one radio button nobody can say that it is wrong; of all of them together one can.
+    let radios = matches!(field.kind, FieldKind::YesNo);
+    let (invalid, required) = (radios && problem.is_some(), radios && field.required);
+    let is_group = matches!(field.kind, FieldKind::Group(_));
     html! {
         div class=(class) {
             @if many {
-                fieldset id=[set_id(field)] class=[matches!(field.kind, FieldKind::Group(_)).then_some("group")]
+                fieldset role=[radios.then_some("radiogroup")] aria-invalid=[invalid.then_some("true")]
+                    aria-required=[required.then_some("true")] id=[set_id(field)] class=[is_group.then_some("group")]
                     aria-describedby=[described(field, problem.is_some())] {
                     legend { (label(field)) }
                     (notes(field, problem))
@@ -145,19 +162,20 @@ fn control(field: &Field, filled: Filled<'_>, mistakes: &Mistakes<'_>) -> Markup
         FieldKind::Number => line("text", Some("decimal")),
         FieldKind::LongText | FieldKind::Lines(_) => area("line"),
         FieldKind::Json => area("line code"),
-        FieldKind::Fixed(value) => html! { p id=(id) { (shown(value)) } },
+        FieldKind::Fixed(value) => html! { output id=(id) { (shown(value)) } },
         FieldKind::YesNo => {
             let choices = [("true", Value::Bool(true)), ("false", Value::Bool(false))];
-            options(
-                field,
-                filled,
-                "radio",
-                &choices.map(|(key, value)| (key.to_owned(), value)),
-            )
+            let choices = choices.map(|(key, value)| (key.to_owned(), value));
+            options(field, filled, "radio", None, &choices)
         }
-        FieldKind::Choices(values) => options(field, filled, "checkbox", &positions(values)),
+        FieldKind::Choices(values) => options(field, filled, "checkbox", invalid, &positions(values)),
+        FieldKind::Tick(value) => {
+            let choices = positions(std::slice::from_ref(value));
+            options(field, filled, "checkbox", invalid, &choices)
+        }
         FieldKind::Choice(values) => html! {
-            select class="line" id=(id) name=(name) aria-describedby=[&described] aria-invalid=[invalid] {
+            select class="line" id=(id) name=(name) aria-describedby=[&described] aria-invalid=[invalid]
+                aria-required=[field.required.then_some("true")] {
                 option value="" { "Choose …" }
                 @for (key, value) in positions(values) {
                     option value=(key) selected[filled.takes(field, &key, &value)] { (shown(&value)) }
@@ -175,13 +193,20 @@ fn positions(values: &[Value]) -> Vec<(String, Value)> {
         .collect()
 }
 
-fn options(field: &Field, filled: Filled<'_>, input: &str, choices: &[(String, Value)]) -> Markup {
+fn options(
+    field: &Field,
+    filled: Filled<'_>,
+    input: &str,
+    invalid: Option<&str>,
+    choices: &[(String, Value)],
+) -> Markup {
     let name = field_name(field);
     html! {
         @for (n, (key, value)) in choices.iter().enumerate() {
             @let id = if n == 0 { id(field) } else { format!("{}-{n}", id(field)) };
             label class="option" for=(id) {
-                input type=(input) id=(id) name=(name) value=(key) checked[filled.takes(field, key, value)];
+                input type=(input) id=(id) name=(name) value=(key) aria-invalid=[invalid]
+                    checked[filled.takes(field, key, value)];
                 @match value {
                     Value::Bool(true) => "Yes",
                     Value::Bool(false) => "No",

@@ -16,7 +16,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::StatusCode;
-use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use axum::http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use axum::http::request::Parts;
 use axum::response::Response;
 use baton_protocol::proto::internal::HumanTask;
@@ -27,7 +27,7 @@ use serde_json::Value;
 use super::App;
 use super::call::read_body;
 use super::envelope::Notes;
-use crate::forms::{Field, HandedIn, Place, Posted, Problem, document, fields, problems};
+use crate::forms::{Field, HandedIn, Place, Posted, Problem, document, fields, knows_evidence, problems};
 use crate::limits::RateStatus;
 use crate::links::TaskLink;
 use crate::service::{LinkState, LinkedTask};
@@ -35,8 +35,10 @@ use view::OpenTask;
 
 /// The route, also as a label.
 pub(super) const ROUTE: &str = "/t/{token}";
-/// What one answer may have, encoded.
-const BODY_BYTES_MAX: usize = 64 * 1024;
+/// What one answer may have: names and values as they were written.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// The same as a browser sends it: a line break has 6 bytes then, a Chinese character 9 for its 3.
+const BODY_BYTES_MAX: usize = 4 * ANSWER_BYTES_MAX;
 /// Names with values in one answer.
 const PAIRS_MAX: usize = 1_000;
 const FORM_TYPE: &str = "application/x-www-form-urlencoded";
@@ -79,6 +81,7 @@ pub(super) async fn show(
             linked: &opened.linked,
             task: &task,
             fields: &fields_of(&task),
+            evidence: asks_evidence(&task),
             posted: None,
             problems: &[],
             suggested: suggested.map(|(_, outcome)| outcome.as_str()),
@@ -112,6 +115,7 @@ pub(super) async fn answer(
             linked: &opened.linked,
             task: &task,
             fields: &fields,
+            evidence: asks_evidence(&task),
             posted: Some(&posted),
             problems,
             suggested: None,
@@ -140,11 +144,20 @@ pub(super) async fn answer(
         return unavailable(&error);
     }
     // Somebody was faster, or time ran out: the page says which.
-    match open(&app, &token, &parts).await {
+    match look(&app, opened.link).await {
         Ok(now) if now.linked.state != LinkState::Open => over(&now, StatusCode::CONFLICT),
         Ok(_) => try_again(None),
         Err(refused) => *refused,
     }
+}
+
+/// Another method than the page's own. The path is a secret, so this is a page like the others, and names no link.
+pub(super) async fn other_method() -> Response {
+    let said = html! { p { "Open the link in a browser, and answer with the buttons there." } };
+    let mut response = view::message(StatusCode::METHOD_NOT_ALLOWED, "This cannot be done here", &said);
+    let methods = HeaderValue::from_static("GET, HEAD, POST");
+    response.headers_mut().insert(ALLOW, methods);
+    response
 }
 
 /// Reads the link and what it leads to, within the limits.
@@ -157,10 +170,22 @@ async fn open(app: &App, token: &str, parts: &Parts) -> Result<Opened, Refused> 
         Ok(None) => return Err(Box::new(forged(app, parts))),
         Err(error) => return Err(Box::new(unavailable(&error))),
     };
-    let task = format!("task {} {}", link.intent_id, link.generation);
-    if let Some(refused) = app.count_link(&task).filter(|rate| !rate.allowed) {
+    // By link, so that who holds one of them cannot keep others from answering.
+    let TaskLink {
+        intent_id,
+        generation,
+        expires_at_ms,
+        recipient,
+    } = &link;
+    let holder = format!("link {intent_id} {generation} {expires_at_ms} {recipient}");
+    if let Some(refused) = app.count_link(&holder).filter(|rate| !rate.allowed) {
         return Err(Box::new(too_many(&refused)));
     }
+    look(app, link).await
+}
+
+/// What a link leads to now.
+async fn look(app: &App, link: TaskLink) -> Result<Opened, Refused> {
     match app.service.linked_task(&link).await {
         Ok(Some(linked)) => Ok(Opened { link, linked }),
         Ok(None) => Err(Box::new(view::gone())),
@@ -180,7 +205,7 @@ fn forged(app: &App, parts: &Parts) -> Response {
 
 fn over(opened: &Opened, status: StatusCode) -> Response {
     match &opened.linked.state {
-        LinkState::Answered(answer) => view::answered(status, &opened.linked, answer),
+        LinkState::Answered(answer) => view::answered(status, &opened.link, &opened.linked, answer),
         LinkState::Expired => view::expired(&opened.link),
         LinkState::Open | LinkState::Closed => view::closed(status),
     }
@@ -197,6 +222,11 @@ fn fields_of(task: &HumanTask) -> Vec<Field> {
     fields(&task.form_schema)
 }
 
+/// Whether the page takes evidence: the task needs it, or its form has a place for it.
+fn asks_evidence(task: &HumanTask) -> bool {
+    task.evidence_required || knows_evidence(&task.form_schema)
+}
+
 async fn read_posted(app: &App, parts: &Parts, body: Body) -> Result<Posted, Refused> {
     let kind = parts.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok());
     let kind = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default();
@@ -206,8 +236,7 @@ async fn read_posted(app: &App, parts: &Parts, body: Body) -> Result<Posted, Ref
         return Err(Box::new(view::message(status, "This cannot be read", &said)));
     }
     let too_large = || {
-        let said =
-            html! { p { "An answer has at most " (BODY_BYTES_MAX / 1024) " KiB. Go back and shorten it." } };
+        let said = html! { p { "An answer has at most " (ANSWER_BYTES_MAX / 1024) " KiB. Go back and shorten it." } };
         Box::new(view::message(
             StatusCode::PAYLOAD_TOO_LARGE,
             "Your answer is too large",
@@ -224,7 +253,8 @@ async fn read_posted(app: &App, parts: &Parts, body: Body) -> Result<Posted, Ref
         .take(PAIRS_MAX + 1)
         .map(|(name, value)| (name.into_owned(), value.into_owned()))
         .collect();
-    if pairs.len() > PAIRS_MAX {
+    let bytes: usize = pairs.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if pairs.len() > PAIRS_MAX || bytes > ANSWER_BYTES_MAX {
         return Err(too_large());
     }
     Ok(Posted::new(pairs))

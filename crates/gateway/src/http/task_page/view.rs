@@ -21,6 +21,8 @@ pub(super) struct OpenTask<'t> {
     pub(super) linked: &'t LinkedTask,
     pub(super) task: &'t HumanTask,
     pub(super) fields: &'t [Field],
+    /// Whether there is a place for evidence.
+    pub(super) evidence: bool,
     /// What was sent and not accepted.
     pub(super) posted: Option<&'t Posted>,
     pub(super) problems: &'t [Problem],
@@ -82,8 +84,8 @@ fn article(shown: &OpenTask<'_>) -> Markup {
     };
     let filled = Filled { posted: shown.posted };
     html! {
-        (summary(shown))
         h1 { (shown.task.title) }
+        (summary(shown))
         @if !shown.task.description.is_empty() { p class="said" { (shown.task.description) } }
         (facts(shown))
         // The schema decides, in words of ours; a browser's own checks would stop a button before that.
@@ -92,8 +94,8 @@ fn article(shown: &OpenTask<'_>) -> Markup {
             button type="submit" disabled hidden {}
             (form::fields(shown.fields, filled, &mistakes))
             (comment(shown, filled, &mistakes))
-            @if shown.task.evidence_required { (evidence(filled, &mistakes)) }
-            (answers(shown))
+            @if shown.evidence { (evidence(shown, filled, &mistakes)) }
+            (answers(shown, &mistakes))
         }
     }
 }
@@ -166,11 +168,12 @@ fn comment(shown: &OpenTask<'_>, filled: Filled<'_>, mistakes: &Mistakes<'_>) ->
     )
 }
 
-fn evidence(filled: Filled<'_>, mistakes: &Mistakes<'_>) -> Markup {
+fn evidence(shown: &OpenTask<'_>, filled: Filled<'_>, mistakes: &Mistakes<'_>) -> Markup {
+    let required = shown.task.evidence_required;
     let hint = "What your answer rests on: links, numbers, names of documents.";
     area(
         "evidence",
-        &html! { "Evidence" },
+        &html! { "Evidence" @if !required { span class="soft" { " (optional)" } } },
         Some(hint),
         mistakes.at(&Place::Evidence),
         filled,
@@ -198,9 +201,12 @@ fn area(name: &str, label: &Markup, hint: Option<&str>, problem: Option<&str>, f
 }
 
 /// One button for each answer: one press is the answer.
-fn answers(shown: &OpenTask<'_>) -> Markup {
+fn answers(shown: &OpenTask<'_>, mistakes: &Mistakes<'_>) -> Markup {
+    let problem = mistakes.at(&Place::Outcome);
     html! {
-        div class="answers" id="answers" role="group" aria-label="Your answer" {
+        @if let Some(problem) = problem { p class="problem" id="answers-problem" { (problem) } }
+        div class="answers" id="answers" role="group" aria-label="Your answer"
+            aria-describedby=[problem.map(|_| "answers-problem")] {
             @for outcome in shown.task.outcomes() {
                 @let suggested = shown.problems.is_empty() && shown.suggested == Some(outcome);
                 button type="submit" name="outcome" value=(outcome) class=(answer_class(outcome)) autofocus[suggested] {
@@ -229,7 +235,14 @@ pub(super) fn thanks(linked: &LinkedTask, outcome: &str) -> Response {
     )
 }
 
-pub(super) fn answered(status: StatusCode, linked: &LinkedTask, answer: &TaskAnswer) -> Response {
+/// Who answered is told only to that person: others were asked, and need not know each other.
+pub(super) fn answered(
+    status: StatusCode,
+    link: &TaskLink,
+    linked: &LinkedTask,
+    answer: &TaskAnswer,
+) -> Response {
+    let by_them = answer.answered_by == link.recipient;
     let title = linked.gate.task.as_ref().map_or("", |task| task.title.as_str());
     message(
         status,
@@ -238,7 +251,7 @@ pub(super) fn answered(status: StatusCode, linked: &LinkedTask, answer: &TaskAns
             p { strong { (title) } " has been answered. The first answer counts, so nothing was changed." }
             dl {
                 dt { "Answer" } dd { (outcome_label(&answer.outcome)) }
-                @if !answer.answered_by.is_empty() { dt { "By" } dd { (answer.answered_by) } }
+                @if by_them { dt { "By" } dd { (answer.answered_by) } }
                 dt { "At" } dd { (time(answer.at_ms)) }
             }
         },

@@ -1,5 +1,6 @@
 //! Human tasks: asking, listing, answering.
 
+use baton_protocol::limits::{BODY_BYTES_MAX, FORM_SCHEMA_BYTES_MAX};
 use baton_protocol::proto::v1;
 use tonic::Code;
 
@@ -169,6 +170,12 @@ async fn a_form_and_evidence_are_asked_for() {
         let refusal = client.tasks().answer_task(with(data, evidence)).await;
         refused(refusal, Code::InvalidArgument, reason);
     }
+    let large = format!("\"{}\"", "x".repeat(BODY_BYTES_MAX));
+    refused(
+        client.tasks().answer_task(with(r#"{"days":7}"#, &large)).await,
+        Code::ResourceExhausted,
+        "payload_too_large",
+    );
     let done = client
         .tasks()
         .answer_task(with(r#"{"days":7}"#, r#"["x"]"#))
@@ -177,6 +184,155 @@ async fn a_form_and_evidence_are_asked_for() {
     let result = intent.outcome.unwrap().result.unwrap().data;
     let result: serde_json::Value = serde_json::from_slice(&result).unwrap();
     assert_eq!(result["task_result"]["data"]["days"], 7);
+}
+
+/// A task of the largest size, and a schema that is larger still.
+#[tokio::test]
+async fn pages_and_schemas_are_bounded_by_size() {
+    let server = Server::start().await;
+    let client = Client::operator(&server).await;
+    let form = format!("{{\"title\":\"{}\"}}", "x".repeat(FORM_SCHEMA_BYTES_MAX - 12));
+    let task = v1::HumanTask {
+        task_type: v1::TaskType::Form.into(),
+        form_schema_json: form.clone().into(),
+        ..v1::HumanTask::default()
+    };
+    let mut ids = Vec::new();
+    for _ in 0..140 {
+        ids.push(ask(&client, task.clone()).await);
+    }
+    ids.sort();
+    let mut found = Vec::new();
+    let mut pages = 0;
+    let mut request = v1::ListTasksRequest::default();
+    loop {
+        let page = client
+            .tasks()
+            .list_tasks(request.clone())
+            .await
+            .unwrap()
+            .into_inner();
+        pages += 1;
+        found.extend(page.tasks.into_iter().map(|task| task.intent_id));
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!((found, pages), (ids, 3));
+    let schema = v1::PutSchemaRequest {
+        semantic_type: "order.v1".into(),
+        mode: v1::SchemaMode::Strict.into(),
+        document_json: format!(" {form}").into(),
+        ..v1::PutSchemaRequest::default()
+    };
+    refused(
+        client.schemas().put_schema(schema).await,
+        Code::InvalidArgument,
+        "schema_invalid",
+    );
+}
+
+/// Two people are asked one after the other; the answer of the first call is lost.
+#[tokio::test]
+async fn a_repeated_answer_gets_what_the_first_one_got() {
+    let server = Server::start().await;
+    let client = Client::operator(&server).await;
+    let bundle = r#"{"scenario_id": "two.people.v1",
+        "workflow": {"steps": [
+            {"step_id": "one", "human_task": {"title": "First?"}},
+            {"step_id": "two", "human_task": {"title": "Second?", "task_type": "form",
+                "form_schema": {"type": "object", "required": ["days"]}}}]},
+        "intent": {"type": "pay.order.v1", "payload": {}}}"#;
+    let apply = v1::ApplyScenarioRequest {
+        bundle_json: bundle.into(),
+        ..v1::ApplyScenarioRequest::default()
+    };
+    let applied = client
+        .scenarios()
+        .apply_scenario(apply)
+        .await
+        .unwrap()
+        .into_inner();
+    let id = applied.intent.unwrap().intent_id;
+    let numbered = |generation, key: &str| v1::AnswerTaskRequest {
+        generation,
+        idempotency_key: key.into(),
+        ..answer(&id, "approved")
+    };
+    let first = client
+        .tasks()
+        .answer_task(numbered(1, "a"))
+        .await
+        .unwrap()
+        .into_inner();
+    let again = client
+        .tasks()
+        .answer_task(numbered(1, "a"))
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(again.replayed && !first.replayed);
+    assert_eq!(again.event, first.event);
+    refused(
+        client.tasks().answer_task(numbered(1, "b")).await,
+        Code::AlreadyExists,
+        "conflict",
+    );
+    refused(
+        client.tasks().answer_task(numbered(2, "c")).await,
+        Code::InvalidArgument,
+        "task_result_invalid",
+    );
+
+    // The same without saying which task.
+    let applied = client
+        .scenarios()
+        .apply_scenario(v1::ApplyScenarioRequest {
+            bundle_json: bundle.into(),
+            ..v1::ApplyScenarioRequest::default()
+        })
+        .await;
+    let id = applied.unwrap().into_inner().intent.unwrap().intent_id;
+    let resume = |key: &str| v1::ResumeRequest {
+        intent_id: id.clone(),
+        idempotency_key: key.into(),
+        action: Some(v1::resume_request::Action::TaskResult(v1::Payload {
+            data: r#"{"outcome":"approved"}"#.into(),
+            ..v1::Payload::default()
+        })),
+        ..v1::ResumeRequest::default()
+    };
+    let first = client.intents().resume(resume("a")).await.unwrap().into_inner();
+    let again = client.intents().resume(resume("a")).await.unwrap().into_inner();
+    assert_eq!((again.event, again.replayed), (first.event, true));
+    refused(
+        client.intents().resume(resume("b")).await,
+        Code::InvalidArgument,
+        "task_result_invalid",
+    );
+}
+
+/// What is empty has the same bytes wherever it stands.
+#[tokio::test]
+async fn a_task_and_reminders_count_apart_in_a_key() {
+    let server = Server::start().await;
+    let client = Client::operator(&server).await;
+    let submit = |human_task, reminders| {
+        let mut request = asking(v1::HumanTask::default());
+        let intent = request.intent.as_mut().unwrap();
+        intent.to_agent = "agent://w".into();
+        intent.idempotency_key = "k".into();
+        (intent.human_task, intent.reminders) = (human_task, reminders);
+        let mut intents = client.intents();
+        async move { intents.submit(request).await }
+    };
+    submit(None, Some(v1::Reminders::default())).await.unwrap();
+    refused(
+        submit(Some(v1::HumanTask::default()), None).await,
+        Code::AlreadyExists,
+        "idempotency_conflict",
+    );
 }
 
 #[tokio::test]
