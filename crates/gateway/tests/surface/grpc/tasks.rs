@@ -221,7 +221,7 @@ async fn pages_and_schemas_are_bounded_by_size() {
     }
     assert_eq!((found, pages), (ids, 3));
     let schema = v1::PutSchemaRequest {
-        semantic_type: "order.v1".into(),
+        semantic_type: "acme.payment.capture.v1".into(),
         mode: v1::SchemaMode::Strict.into(),
         document_json: format!(" {form}").into(),
         ..v1::PutSchemaRequest::default()
