@@ -95,7 +95,10 @@ impl Service {
             Ok(_) => {}
         }
         let agent = self.resolve_address(caller, text).await?;
-        if text.starts_with("agent://") || self.is_registered(&agent).await? {
+        if text.starts_with("agent://") {
+            self.check_registered(&agent).await?;
+            Ok(Some(agent))
+        } else if self.is_registered(&agent).await? {
             Ok(Some(agent))
         } else {
             Ok(None)
@@ -106,7 +109,11 @@ impl Service {
         let query = query::Body::FindAgent(FindAgent {
             address: agent.address.clone(),
         });
-        match self.read_nearby(Route::Meta, None, query).await {
+        // A replica that lags may not know an agent that was registered a moment ago.
+        if self.read_nearby(Route::Meta, None, query.clone()).await.is_ok() {
+            return Ok(true);
+        }
+        match self.read(Route::Meta, None, query).await {
             Ok(_) => Ok(true),
             Err(error) if error.code.http() == 404 => Ok(false),
             Err(error) => Err(error),

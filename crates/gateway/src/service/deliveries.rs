@@ -141,16 +141,12 @@ impl Service {
         id: DeliveryId,
     ) -> Result<(Route, DeliveryView), ServiceError> {
         let found = self
-            .ask_every_group(|route| async move {
+            .find_in_groups(|route| async move {
                 let found = self.delivery_in(caller, route, id).await?;
                 Ok(found.map(|view| (route, view)))
             })
             .await?;
-        found
-            .into_iter()
-            .flatten()
-            .next()
-            .ok_or_else(|| ServiceError::new(ErrorCode::NotFound, "delivery not found"))
+        found.ok_or_else(|| ServiceError::new(ErrorCode::NotFound, "delivery not found"))
     }
 
     /// Posts a delivery once more, under an id of its own. Returns when that is planned.

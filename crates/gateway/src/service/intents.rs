@@ -190,6 +190,9 @@ impl Service {
             actor.call = None;
         }
         let next_handler = self.acting_for(caller, resume.next_handler.as_deref()).await?;
+        if let Some(next) = &next_handler {
+            self.check_registered(next).await?;
+        }
         let mut waits_for = String::new();
         let (kind, result, fail, approve) = match resume.kind {
             ResumeKind::Result { body, fail } => (resume_intent::Kind::Result, Some(body), fail, false),
