@@ -97,6 +97,7 @@ fn run(kind: &str) -> [f64; 2] {
                 | Effect::Timer { .. }
                 | Effect::Replay { .. }
                 | Effect::Endpoint { .. }
+                | Effect::Notice
                 | Effect::Meta { .. } => None,
             })
             .zip(first..)

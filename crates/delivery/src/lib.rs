@@ -9,9 +9,10 @@
 //! - A delivery is with one worker at a time, and with workers or listeners, not both.
 //! - A delivery is posted only to an address that was judged when it was dialled, within bounds of time and bytes; an
 //!   endpoint takes its share of the posts and no more.
+//! - A message to somebody outside is sent within a bound of time; a mail server that is dead holds up nothing else.
 //! - Every queue has a bound named in [`settings`] or [`push::settings`].
 //!
-//! Must not depend on openraft, storage or the gateway. Only [`push`] knows HTTP.
+//! Must not depend on openraft, storage or the gateway. Only [`push`] and [`notify`] know HTTP, only [`notify`] mail.
 
 mod backoff;
 mod dispatch;
@@ -19,6 +20,7 @@ mod frames;
 mod hub;
 mod links;
 pub mod metrics;
+pub mod notify;
 mod outbox;
 pub mod ports;
 mod pulse;
@@ -30,6 +32,7 @@ mod work;
 pub use baton_state_machine::DeliveryRows;
 pub use dispatch::Dispatcher;
 pub use hub::AgentHub;
+pub use notify::Notifier;
 pub use ports::{AppliedFeed, AppliedNotice, LedGroup, Network};
 pub use push::{Push, PushBody, PushClient, PushDirectory, PushSettings};
 pub use service::GroupService;

@@ -2,6 +2,7 @@
 
 use crate::push::OUTCOMES;
 use baton_protocol::GroupId;
+use baton_protocol::proto::internal::report_notice::Outcome as NoticeOutcome;
 use metrics::{counter, gauge, histogram};
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ pub const PUSH_DURATION: &str = "baton.push.duration";
 pub const PUSH_IN_FLIGHT: &str = "baton.push.in_flight";
 /// Endpoints that are left alone for a while because they fail ({endpoint}).
 pub const PUSH_HELD: &str = "baton.push.endpoints_held";
+/// Attempts to send a message to somebody by `outcome`: `sent`, `failed`, `given_up` ({attempt}).
+pub const NOTICES: &str = "baton.notifier.attempts";
 /// Workers that a group's leader serves ({worker}).
 pub const WORKERS: &str = "baton.delivery.workers";
 /// How long the oldest waiting message to a target has been known to the pump (s).
@@ -55,6 +58,14 @@ pub fn describe() {
         Unit::Count,
         "endpoints that are left alone for a while"
     );
+    describe_counter!(
+        NOTICES,
+        Unit::Count,
+        "attempts to send messages to people, by outcome"
+    );
+    for outcome in [NoticeOutcome::Sent, NoticeOutcome::Failed, NoticeOutcome::GivenUp] {
+        counter!(NOTICES, "outcome" => notice_label(outcome)).increment(0);
+    }
     // Known from the first scrape on.
     for outcome in OUTCOMES {
         counter!(PUSH_ATTEMPTS, "outcome" => outcome).increment(0);
@@ -117,4 +128,16 @@ pub(crate) fn listeners(group: GroupId, count: usize) {
 
 pub(crate) fn outbox_lag(group: GroupId, target: GroupId, lag: Duration) {
     gauge!(OUTBOX_LAG, "group" => group.to_string(), "target" => target.to_string()).set(lag.as_secs_f64());
+}
+
+pub(crate) fn noticed(outcome: NoticeOutcome) {
+    counter!(NOTICES, "outcome" => notice_label(outcome)).increment(1);
+}
+
+fn notice_label(outcome: NoticeOutcome) -> &'static str {
+    match outcome {
+        NoticeOutcome::Sent => "sent",
+        NoticeOutcome::Failed => "failed",
+        NoticeOutcome::GivenUp | NoticeOutcome::Unspecified => "given_up",
+    }
 }

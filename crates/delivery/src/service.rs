@@ -1,6 +1,7 @@
 //! Everything a node does for one group that it leads.
 
 use crate::dispatch::{Dispatcher, GroupDispatch};
+use crate::notify::{NoticeGroup, Notifier};
 use crate::ports::{AppliedFeed, AppliedNotice, LedGroup, Network};
 use crate::push::{Push, PushGroup};
 use crate::settings::DeliverySettings;
@@ -19,6 +20,7 @@ pub struct GroupService {
     settings: DeliverySettings,
     dispatcher: Arc<Dispatcher>,
     push: Option<Arc<Push>>,
+    notifier: Option<Arc<Notifier>>,
 }
 
 impl std::fmt::Debug for GroupService {
@@ -45,7 +47,14 @@ impl GroupService {
             settings,
             dispatcher,
             push: None,
+            notifier: None,
         }
+    }
+
+    /// People outside are told what waits for them.
+    #[must_use]
+    pub fn with_notifier(self, notifier: Option<Arc<Notifier>>) -> Self {
+        Self { notifier, ..self }
     }
 
     /// Deliveries of push agents are posted, too.
@@ -80,6 +89,7 @@ impl GroupService {
             () = Box::pin(outbox::run(led, self.network.as_ref(), &wake.outbox)) => {}
             () = Box::pin(dispatch.keep_time()) => {}
             () = Box::pin(self.push(&dispatch)) => {}
+            () = Box::pin(self.notify()) => {}
         }
         drop(registration);
         dispatch.close().await;
@@ -96,6 +106,18 @@ impl GroupService {
         };
         let (led, network) = (Arc::clone(&self.led), Arc::clone(&self.network));
         PushGroup::new(Arc::clone(push), led, network, Arc::clone(dispatch))
+            .run()
+            .await;
+    }
+}
+
+impl GroupService {
+    /// As [`Self::push`].
+    async fn notify(&self) {
+        let Some(notifier) = &self.notifier else {
+            return std::future::pending().await;
+        };
+        NoticeGroup::new(Arc::clone(notifier), Arc::clone(&self.led))
             .run()
             .await;
     }
@@ -133,6 +155,7 @@ fn on_entry(applied: &Applied, wake: &Wake, dispatch: &GroupDispatch) {
             | Effect::Limit { .. }
             | Effect::Replay { .. }
             | Effect::Endpoint { .. }
+            | Effect::Notice
             | Effect::Meta { .. } => {}
         }
     }

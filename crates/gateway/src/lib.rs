@@ -30,7 +30,7 @@ pub fn route_patterns() -> Vec<&'static str> {
 }
 
 pub use config::{GatewayConfig, TlsFiles};
-pub use http::push_body;
+pub use http::{NoticeText, notice_text, push_body};
 pub use links::TaskLink;
 pub use ports::Ports;
 pub use server::{serve, serve_probes};

@@ -124,6 +124,20 @@ impl HumanTask {
     }
 }
 
+/// Whether a name is an address that a mail can be sent to, rather than a role, an agent or a channel.
+#[must_use]
+pub fn is_mail_address(name: &str) -> bool {
+    let plain = |c: char| !c.is_control() && !c.is_whitespace() && !"<>,;:\"()[]\\/".contains(c);
+    let Some((local, domain)) = name.rsplit_once('@') else {
+        return false;
+    };
+    !local.is_empty()
+        && !local.contains('@')
+        && !domain.is_empty()
+        && name.chars().all(plain)
+        && name.chars().count() <= crate::limits::MAIL_ADDRESS_CHARS_MAX
+}
+
 /// When the answer is due at the latest, unix milliseconds; 0 = never.
 #[must_use]
 pub fn due_at_ms(intent: &Intent, gate: &Gate) -> u64 {
@@ -183,6 +197,29 @@ mod tests {
             assert_eq!(TaskType::from_wire_name(task_type.wire_name()), Some(task_type));
         }
         assert_eq!(TaskType::from_wire_name("chat"), None);
+    }
+
+    #[test]
+    fn mail_addresses_are_told_from_roles_and_agents() {
+        for yes in ["a@b", "ops+x@example.com", "böss@exämple.com"] {
+            assert!(is_mail_address(yes), "{yes}");
+        }
+        let long = format!("{}@b", "x".repeat(320));
+        for no in [
+            "",
+            "ops",
+            "@b",
+            "a@",
+            "a b@c",
+            "a@b@c",
+            "agent://o/w/a@b",
+            "a@b\r\nBcc: c@d",
+            "<a@b>",
+            "a@b,c@d",
+            &long,
+        ] {
+            assert!(!is_mail_address(no), "{no}");
+        }
     }
 
     #[test]

@@ -71,6 +71,14 @@ pub const TASK_COMMENT_CHARS_MAX: usize = 2_000;
 pub const FORM_SCHEMA_BYTES_MAX: usize = 32 * 1024;
 /// How long a link to the page of a human task may be used (surface 2.7); a deadline ends it sooner.
 pub const TASK_LINK_MS: u64 = 7 * 24 * 3600 * 1000;
+/// Messages to people about one intent that wait to be sent; further ones are left out.
+pub const NOTICES_PER_INTENT_MAX: usize = 64;
+/// Attempts to send one message to somebody before it is given up.
+pub const NOTICE_ATTEMPTS_MAX: u32 = 24;
+/// Messages to people read in one page.
+pub const NOTICES_PAGE_MAX: u32 = 64;
+/// A mail address.
+pub const MAIL_ADDRESS_CHARS_MAX: usize = 320;
 /// Requests per minute for the page of one task, and for pages of links that are none from one address.
 pub const TASK_LINK_REQUESTS_PER_MINUTE: u32 = 120;
 /// Open human tasks in one list.

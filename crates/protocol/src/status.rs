@@ -117,6 +117,7 @@ impl EventType {
             Self::Escalated => "intent.escalated",
             Self::HumanTaskAssigned => "intent.human_task_assigned",
             Self::DeliveryFailed => "intent.delivery_failed",
+            Self::NotificationFailed => "intent.notification_failed",
             Self::Completed => "intent.completed",
             Self::Failed => "intent.failed",
             Self::Canceled => "intent.canceled",

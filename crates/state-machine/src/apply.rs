@@ -82,6 +82,8 @@ pub enum Effect {
     },
     /// A replay of a delivery to this agent is planned.
     Replay { agent_key: String },
+    /// A message to somebody outside waits.
+    Notice,
     /// Whether or where the deliveries of this agent are pushed may have changed (meta group).
     Endpoint { address: String },
     /// Messages wait for this group.
@@ -160,6 +162,7 @@ pub fn is_deduplicated(body: &Body) -> bool {
         | Body::AcknowledgeAttempt(_)
         | Body::RecordReplay(_)
         | Body::DisableCallback(_)
+        | Body::ReportNotice(_)
         | Body::Deliver(_)
         | Body::Acknowledge(_) => false,
         Body::Submit(_)
@@ -199,6 +202,7 @@ fn dispatch(tx: &mut Transaction<'_, '_>, body: Body) -> Outcome {
         Body::AcknowledgeAttempt(c) => commands::acknowledge_attempt::apply(tx, &c),
         Body::ReplayDelivery(c) => commands::replay_delivery::apply(tx, &c),
         Body::RecordReplay(c) => commands::record_replay::apply(tx, &c),
+        Body::ReportNotice(c) => commands::report_notice::apply(tx, &c),
         Body::DisableCallback(c) => commands::disable_callback::apply(tx, &c),
         Body::Pulse(Pulse {}) => commands::pulse::apply(tx),
         Body::Reserve(c) => commands::reserve::apply(tx, &c),

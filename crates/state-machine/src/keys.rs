@@ -27,6 +27,8 @@
 //! | 26 | replays | slot of agent, len u16, agent key, due u64, intent id, replay u32 | empty |
 //! | 28 | human tasks | slot, intent id | `Gate`, the latest of the intent |
 //! | 29 | open human tasks | slot, len u16, workspace id, intent id | empty |
+//! | 2a | notices | slot, intent id, number u32 | `Notice` |
+//! | 2b | notices by due time | wide, due u64, intent id, number u32 | empty |
 //! | 2e | references | wide, intent id of another group | `IntentRow` without events |
 //! | 38 | audit chains | wide, workspace id | `AuditChain` |
 //! | 39 | audit events | wide, len u16, workspace id, inverted sequence (newest first) | `AuditEvent` |
@@ -53,11 +55,13 @@
 //! Tags from 80 on exist in the meta group only, which is never split.
 
 mod audit;
+mod notices;
 mod pushes;
 mod retention;
 mod tenants;
 
 pub(crate) use audit::*;
+pub(crate) use notices::*;
 pub(crate) use pushes::*;
 pub(crate) use retention::*;
 pub(crate) use tenants::*;

@@ -36,6 +36,7 @@ mod lifecycle;
 mod listing;
 mod mailbox;
 pub mod memory;
+mod notices;
 mod outbox;
 mod pushes;
 pub mod query;

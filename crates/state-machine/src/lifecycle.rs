@@ -5,6 +5,7 @@ use crate::handover;
 use crate::intents;
 use crate::keys;
 use crate::mailbox;
+use crate::notices;
 use crate::outbox;
 use crate::pushes;
 use crate::reminders;
@@ -395,6 +396,7 @@ pub(crate) fn erase(tx: &mut Transaction<'_, '_>, id: IntentId) -> Result<(), St
     }
     pushes::erase(tx, &intent)?;
     gates::erase(tx, id, &intent);
+    notices::erase(tx, id, &intent)?;
     intents::erase(tx.tables, id, intent.last_seq)?;
     tx.count_erased();
     Ok(())

@@ -13,6 +13,7 @@ use crate::keys;
 use crate::lifecycle::birth_events;
 use crate::listing;
 use crate::mailbox::{AGENT_KEY_BYTES_MAX, enqueued_at_ms};
+use crate::notices;
 use crate::pushes;
 use crate::references;
 use crate::rows;
@@ -84,6 +85,7 @@ fn find(tables: &dyn Tables, query: &Query) -> Found {
         Body::ListDeliveries(q) => pushes::list(tables, actor, q).map(Outcome::Deliveries),
         Body::ListReplays(q) => pushes::list_replays(tables, actor, q).map(Outcome::Deliveries),
         Body::ListPushAgents(q) => callbacks::list_agents(tables, actor, q).map(Outcome::PushAgents),
+        Body::ListNotices(q) => notices::list(tables, actor, q).map(Outcome::Notices),
         Body::FindPushAgent(q) => callbacks::find_agent(tables, actor, q).map(Outcome::PushAgents),
         Body::ListAudit(q) => audit::list(tables, actor, q).map(Outcome::Audit),
         Body::ListAuditChains(q) => audit::chains(tables, actor, q).map(Outcome::AuditChains),

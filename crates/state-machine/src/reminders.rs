@@ -4,6 +4,7 @@
 use crate::handover;
 use crate::lifecycle::{self, Entry, SCHEDULER};
 use crate::mailbox;
+use crate::notices;
 use crate::scenario;
 use crate::timers;
 use crate::transaction::{Stop, Transaction};
@@ -206,7 +207,11 @@ pub(crate) fn remind_intent(tx: &mut Transaction<'_, '_>, id: IntentId, timer: &
     }
     let settings = intent.reminders.clone();
     let watch = of_intent(settings.as_ref(), &intent);
+    let before = progress.escalated_to.clone();
     fire(tx, &mut intent, &watch, &mut progress)?;
+    if progress.escalated_to != before {
+        notices::of_escalation(tx, &mut intent, &progress.escalated_to, "")?;
+    }
     intent.reminded = Some(progress);
     lifecycle::save(tx, &intent)
 }

@@ -115,6 +115,7 @@ impl GroupDispatch {
                 | Effect::Timer { .. }
                 | Effect::Replay { .. }
                 | Effect::Endpoint { .. }
+                | Effect::Notice
                 | Effect::Meta { .. } => {}
             }
         }

@@ -136,6 +136,7 @@ impl PushGroup {
                         | Effect::Send { .. }
                         | Effect::Timer { .. }
                         | Effect::Endpoint { .. }
+                        | Effect::Notice
                         | Effect::Meta { .. } => {}
                     }
                 }

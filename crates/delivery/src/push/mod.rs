@@ -24,8 +24,11 @@ pub mod settings;
 mod shares;
 mod sign;
 
+pub(crate) use client::Outcome;
 pub(crate) use group::PushGroup;
+pub(crate) use ladder::delay_ms;
 pub(crate) use post::OUTCOMES;
+pub(crate) use sign::SigningKeys;
 
 pub use client::PushClient;
 pub use connect::{Resolver, SystemResolver};
@@ -65,6 +68,12 @@ impl std::fmt::Debug for Push {
 }
 
 impl Push {
+    /// What posts go out with.
+    #[must_use]
+    pub fn client(&self) -> PushClient {
+        self.client.clone()
+    }
+
     /// One for the whole node.
     #[must_use]
     pub fn new(

@@ -228,6 +228,7 @@ impl Task {
                 | Effect::Timer { .. }
                 | Effect::Replay { .. }
                 | Effect::Endpoint { .. }
+                | Effect::Notice
                 | Effect::Meta { .. } => {}
             }
         }

@@ -8,7 +8,7 @@ pub(crate) mod work;
 
 use async_trait::async_trait;
 use baton_delivery::{
-    AgentHub, AppliedFeed, DeliverySettings, Dispatcher, GroupService, LedGroup, Network, Push,
+    AgentHub, AppliedFeed, DeliverySettings, Dispatcher, GroupService, LedGroup, Network, Notifier, Push,
 };
 use baton_protocol::proto::internal::{
     AcknowledgeOutbox, Actor, AgentRef, Batch, Command, DeliverMessage, Event, GetIntent, Intent, KeyKind,
@@ -404,6 +404,7 @@ pub(crate) struct World {
     pub(crate) leader: Option<(Arc<Leader>, JoinHandle<()>)>,
     pub(crate) settings: DeliverySettings,
     pub(crate) push: Option<Arc<Push>>,
+    pub(crate) notifier: Option<Arc<Notifier>>,
     terms: u64,
 }
 
@@ -443,6 +444,7 @@ impl World {
             leader: None,
             settings: DeliverySettings::default(),
             push: None,
+            notifier: None,
             terms: 0,
         }
     }
@@ -462,6 +464,7 @@ impl World {
             self.settings,
             Arc::clone(&self.dispatcher),
         );
+        let service = service.with_notifier(self.notifier.clone());
         let service = match &self.push {
             Some(push) => service.with_push(Arc::clone(push)),
             None => service,

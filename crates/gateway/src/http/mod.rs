@@ -16,6 +16,7 @@ mod inbox;
 mod intent_list;
 mod intents;
 mod json;
+mod letters;
 mod limits;
 mod render;
 pub(crate) mod scenarios;
@@ -30,6 +31,7 @@ mod workspaces;
 pub use agents::push_body;
 pub(crate) use canonical::canonical;
 pub(crate) use json::parse_value;
+pub use letters::{NoticeText, notice_text};
 
 use std::sync::Arc;
 

@@ -84,17 +84,22 @@ pub fn authorities(ca: Option<&Path>) -> Result<Vec<CertificateDer<'static>>, St
     let Some(path) = ca else {
         return Ok(Vec::new());
     };
+    certificates("push.ca", path)
+}
+
+/// The certificates in the file of a key.
+pub(super) fn certificates(key: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let found: Vec<_> = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect)
         .map_err(|error| {
             format!(
-                "push.ca: cannot read {} ({error}); correct the path",
+                "{key}: cannot read {} ({error}); correct the path",
                 path.display()
             )
         })?;
     if found.is_empty() {
         return Err(format!(
-            "push.ca: {} holds no certificate; name a PEM file with an authority",
+            "{key}: {} holds no certificate; name a PEM file with an authority",
             path.display()
         ));
     }

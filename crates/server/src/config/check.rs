@@ -1,5 +1,7 @@
 //! What must hold between settings. Each refusal names the key and the fix.
 
+mod notifier;
+
 use super::{Config, Tls};
 use crate::exit::Failure;
 use baton_protocol::limits::AUDIT_RETENTION_MS_MIN;
@@ -37,6 +39,7 @@ pub fn check(config: &Config) -> Result<(), Failure> {
         return refuse("delivery.pickup_timeout_ms is below delivery.visibility_timeout_ms; raise it");
     }
     push(&config.push)?;
+    notifier::check(config)?;
     if config.storage.table_memory_bytes < 16 * 1024 * 1024 {
         return refuse("storage.table_memory_bytes is below 16777216; give the tables at least 16 MiB");
     }
@@ -61,7 +64,7 @@ fn push(push: &super::Push) -> Result<(), Failure> {
              push.workspace_concurrency must be at least 1",
         );
     }
-    if push.retry_schedule_ms.is_empty() || push.retry_schedule_ms.iter().any(|ms| *ms > RETRY_PAUSE_MS_MAX) {
+    if !is_schedule(&push.retry_schedule_ms) {
         return refuse(format!(
             "push.retry_schedule_ms must name at least one pause and none above {RETRY_PAUSE_MS_MAX}"
         ));
@@ -70,6 +73,11 @@ fn push(push: &super::Push) -> Result<(), Failure> {
     crate::adapters::authorities(push.ca.as_deref())
         .map(drop)
         .map_err(Failure::config)
+}
+
+/// At least one pause, and none that nobody would live to see.
+fn is_schedule(pauses_ms: &[u64]) -> bool {
+    !pauses_ms.is_empty() && pauses_ms.iter().all(|ms| *ms <= RETRY_PAUSE_MS_MAX)
 }
 
 fn cluster(config: &Config) -> Result<(), Failure> {

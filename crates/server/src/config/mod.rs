@@ -2,11 +2,13 @@
 
 mod check;
 mod load;
+mod notifier;
 mod overrides;
 mod push;
 
 pub use check::check;
 pub use load::load;
+pub use notifier::{Notifier, NotifierHttp, NotifierKind, NotifierSmtp, SmtpTls};
 pub use overrides::Overrides;
 pub use push::Push;
 
@@ -30,6 +32,7 @@ pub struct Config {
     pub limits: Limits,
     pub delivery: Delivery,
     pub push: Push,
+    pub notifier: Notifier,
     pub storage: Storage,
     pub log: Log,
     pub otlp: Otlp,
@@ -193,6 +196,7 @@ impl Default for Config {
             limits: Limits::default(),
             delivery: Delivery::default(),
             push: Push::default(),
+            notifier: Notifier::default(),
             storage: Storage::default(),
             log: Log::default(),
             otlp: Otlp::default(),

@@ -2,7 +2,7 @@
 
 use crate::adapters::{ConsensusNetwork, Led, NodeHealth};
 use baton_consensus::{ConsensusHandle, Leadership};
-use baton_delivery::{DeliverySettings, Dispatcher, GroupService, Push};
+use baton_delivery::{DeliverySettings, Dispatcher, GroupService, Notifier, Push};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -18,6 +18,7 @@ pub(super) struct Leader {
     pub(super) dispatcher: Arc<Dispatcher>,
     pub(super) settings: DeliverySettings,
     pub(super) push: Arc<Push>,
+    pub(super) notifier: Option<Arc<Notifier>>,
     pub(super) health: Arc<NodeHealth>,
 }
 
@@ -52,7 +53,8 @@ impl Leader {
                     self.settings,
                     Arc::clone(&self.dispatcher),
                 )
-                .with_push(Arc::clone(&self.push));
+                .with_push(Arc::clone(&self.push))
+                .with_notifier(self.notifier.clone());
                 Box::pin(service.run(shutdown.child_token())).await;
                 tokio::time::sleep(RESTART_PAUSE).await;
             } else if leadership.changed().await.is_err() {

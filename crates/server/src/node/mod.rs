@@ -283,6 +283,8 @@ impl Services {
         );
         let push =
             crate::adapters::push(&config.push, handle, &tasks, &delivery_stop).map_err(Failure::config)?;
+        let notifier =
+            crate::adapters::notifier(&config.notifier, push.client(), handle).map_err(Failure::config)?;
         for group in handle.groups() {
             let Some(leadership) = handle.leadership(group) else {
                 continue;
@@ -293,6 +295,7 @@ impl Services {
                 dispatcher: Arc::clone(&dispatcher),
                 settings,
                 push: Arc::clone(&push),
+                notifier: notifier.clone(),
                 health: Arc::clone(health),
             };
             tasks.spawn(leader.follow(leadership, delivery_stop.clone()));

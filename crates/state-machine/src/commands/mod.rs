@@ -18,6 +18,7 @@ pub(crate) mod put_schema;
 pub(crate) mod record_replay;
 pub(crate) mod redeliver;
 pub(crate) mod replay_delivery;
+pub(crate) mod report_notice;
 pub(crate) mod reserve;
 pub(crate) mod resolve;
 pub(crate) mod resume;

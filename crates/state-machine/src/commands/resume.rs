@@ -291,6 +291,7 @@ mod tests {
                 | Effect::Limit { .. }
                 | Effect::Replay { .. }
                 | Effect::Endpoint { .. }
+                | Effect::Notice
                 | Effect::Meta { .. } => None,
             })
             .collect();

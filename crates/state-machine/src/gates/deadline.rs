@@ -4,12 +4,13 @@ use super::{add_deadline, close, find_open, watch};
 use crate::intents;
 use crate::keys;
 use crate::lifecycle::{self, SCHEDULER};
+use crate::notices;
 use crate::reminders;
 use crate::rows;
 use crate::scenario_gates;
 use crate::transaction::{Stop, Transaction};
 use baton_protocol::IntentId;
-use baton_protocol::proto::internal::{EventDetails, Gate, Intent, Status, Timer, TimerKind};
+use baton_protocol::proto::internal::{EventDetails, Gate, Intent, NoticeKind, Status, Timer, TimerKind};
 
 /// The open gate that a timer was armed for.
 fn guarded(tx: &Transaction<'_, '_>, id: IntentId, generation: u64) -> Result<Option<(Intent, Gate)>, Stop> {
@@ -29,9 +30,15 @@ pub(crate) fn remind(tx: &mut Transaction<'_, '_>, id: IntentId, timer: &Timer) 
     if progress.next_at_ms != timer.due_ms {
         return Ok(());
     }
+    let before = progress.clone();
     reminders::fire(tx, &mut intent, &watch(&gate), &mut progress)?;
+    let escalated = progress.escalated_to != before.escalated_to;
     gate.reminded = Some(progress);
     rows::write(tx.tables, keys::gate(id), &gate);
+    notices::of_task(tx, &mut intent, &gate, NoticeKind::TaskReminder)?;
+    if escalated {
+        notices::of_task(tx, &mut intent, &gate, NoticeKind::TaskEscalated)?;
+    }
     lifecycle::save(tx, &intent)
 }
 
@@ -53,6 +60,7 @@ pub(crate) fn expire(tx: &mut Transaction<'_, '_>, id: IntentId, timer: &Timer) 
         gate.reminded = Some(progress);
         add_deadline(tx, id, &gate);
         rows::write(tx.tables, keys::gate(id), &gate);
+        notices::of_task(tx, &mut intent, &gate, NoticeKind::TaskEscalated)?;
         return lifecycle::save(tx, &intent);
     }
     close(tx, &mut intent, None)?;

@@ -8,6 +8,7 @@ pub(crate) use deadline::{expire, remind};
 
 use crate::keys;
 use crate::lifecycle::{self, Entry, SCHEDULER};
+use crate::notices;
 use crate::reminders::{self, Watch};
 use crate::rows;
 use crate::tables::{TableError, Tables};
@@ -15,8 +16,8 @@ use crate::timers;
 use crate::transaction::{Stop, Transaction, reject};
 use baton_protocol::proto::internal::pending_with::Kind;
 use baton_protocol::proto::internal::{
-    EventDetails, EventType, Gate, HumanTask, Intent, PendingWith, ReminderProgress, Reminders, Status,
-    TaskAnswer, TimerKind, WaitingReason,
+    EventDetails, EventType, Gate, HumanTask, Intent, NoticeKind, PendingWith, ReminderProgress, Reminders,
+    Status, TaskAnswer, TimerKind, WaitingReason,
 };
 use baton_protocol::{ErrorCode, IntentId};
 
@@ -79,6 +80,7 @@ pub(crate) fn open(tx: &mut Transaction<'_, '_>, intent: &mut Intent, new: NewGa
     reminders::arm(tx, id, &watch(&gate), &mut progress);
     gate.reminded = Some(progress);
     rows::write(tx.tables, keys::gate(id), &gate);
+    notices::of_task(tx, intent, &gate, NoticeKind::TaskAssigned)?;
     tx.tables
         .insert(keys::open_task(&intent.workspace_id, id), Vec::new());
     let waits = |kind, details| {
@@ -114,6 +116,7 @@ pub(crate) fn close(
     intent.pending_with = None;
     tx.tables.delete(keys::open_task(&intent.workspace_id, id));
     remove_deadline(tx, id, &gate);
+    notices::drop_of_tasks(tx, id, intent)?;
     if let Some(progress) = &mut gate.reminded {
         reminders::disarm(tx, id, TimerKind::GateReminder, progress);
     }

@@ -1,6 +1,7 @@
-//! Escalation steps: the event names who was called in, and the scenario goes on.
+//! Escalation steps: the event names who was called in, a mail address is told, and the scenario goes on.
 
 use crate::lifecycle::{self, Entry, SCHEDULER};
+use crate::notices;
 use crate::transaction::{Stop, Transaction};
 use baton_protocol::proto::internal::{CompiledStep, Escalation, EventDetails, EventType, Intent};
 
@@ -18,5 +19,5 @@ pub(super) fn record(
             ..EventDetails::default()
         });
     lifecycle::append(tx, parent, entry)?;
-    Ok(())
+    notices::of_escalation(tx, parent, &escalation.escalate_to, &step.step_id)
 }

@@ -1,7 +1,8 @@
-//! Notification steps: the event is the record, and the scenario goes on.
+//! Notification steps: the event is the record, every channel gets its notice, and the scenario goes on.
 
 use super::hold_by_runtime;
 use crate::lifecycle::{self, Entry, SCHEDULER};
+use crate::notices;
 use crate::rows;
 use crate::transaction::{Stop, Transaction};
 use baton_protocol::proto::internal::{CompiledStep, EventDetails, EventType, Intent, Notification, Status};
@@ -24,9 +25,9 @@ pub(super) fn record(
     hold_by_runtime(parent);
     let entry = Entry::new(EventType::InProgress, Status::InProgress, SCHEDULER).details(EventDetails {
         step_id: step.step_id.clone(),
-        notification: Some(notification),
+        notification: Some(notification.clone()),
         ..EventDetails::default()
     });
     lifecycle::append(tx, parent, entry)?;
-    Ok(())
+    notices::of_notification(tx, parent, &notification, &step.step_id)
 }

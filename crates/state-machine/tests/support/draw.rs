@@ -44,7 +44,7 @@ impl Draw {
 impl World {
     pub(super) fn command(&self, kind: u8, draw: &mut Draw) -> (usize, Body) {
         let shard = 1 + draw.below(u64::from(SHARD_GROUPS)) as usize;
-        match kind % 28 {
+        match kind % 29 {
             0..=3 => {
                 let submit = self.submit(draw);
                 (self.home(&submit.intent_id, draw), Body::Submit(submit))
@@ -64,6 +64,7 @@ impl World {
             23 | 24 => self.answer_task(draw),
             25 => self.write_thread(draw),
             26 => self.start_attempt(draw),
+            27 => self.report_notice(draw),
             _ => self.meta(draw),
         }
     }

@@ -7,7 +7,8 @@ use baton_protocol::address::slot_of;
 use baton_protocol::proto::internal::command::Body;
 use baton_protocol::proto::internal::write_thread::Write;
 use baton_protocol::proto::internal::{
-    AnswerTask, Decision, Delegation, DeleteMessages, HumanTask, TaskLink, WriteThread,
+    AnswerTask, Decision, Delegation, DeleteMessages, HumanTask, ListNotices, ReportNotice, TaskLink,
+    WriteThread, query, query_reply,
 };
 use baton_state_machine::testing::START_MS;
 use bytes::Bytes;
@@ -25,6 +26,10 @@ impl World {
             required_comment: draw.one_in(4),
             evidence_required: draw.one_in(6),
             assignees: draw.pick(&AGENTS).map(String::from).into_iter().collect(),
+            notify_email: draw
+                .pick(&["", "desk@example.com"])
+                .map(String::from)
+                .unwrap_or_default(),
             ..HumanTask::default()
         }
     }
@@ -57,6 +62,37 @@ impl World {
             intent_id: intent_id.clone(),
         };
         (self.home(&intent_id, draw), Body::AnswerTask(command))
+    }
+
+    /// What an attempt to tell somebody came to; half of them about a notice that waits.
+    pub(super) fn report_notice(&self, draw: &mut Draw) -> (usize, Body) {
+        let waiting: Vec<_> = self.waiting_notices();
+        let (intent_id, number, attempt) = match draw.pick(&waiting) {
+            Some((id, number, attempts)) if !draw.one_in(3) => (id, number, attempts + 1),
+            _ => (self.any_id(draw), draw.below(4) as u32, draw.below(3) as u32),
+        };
+        let command = ReportNotice {
+            intent_id: intent_id.clone(),
+            number,
+            attempt,
+            outcome: draw.below(5) as i32,
+            error: "no answer".into(),
+            delay_ms: draw.below(3) * 2_000,
+        };
+        (self.home(&intent_id, draw), Body::ReportNotice(command))
+    }
+
+    fn waiting_notices(&self) -> Vec<(Bytes, u32, u32)> {
+        let q = query::Body::ListNotices(ListNotices { limit: 0 });
+        let pages = self.groups.iter().map(|replica| replica.ask(q.clone()));
+        let notices = pages.flat_map(|page| {
+            let query_reply::Outcome::Notices(page) = page else {
+                panic!("notices are refused")
+            };
+            page.notices
+        });
+        let named = notices.filter_map(|view| view.notice);
+        named.map(|n| (n.intent_id, n.number, n.attempts)).collect()
     }
 
     pub(super) fn write_thread(&self, draw: &mut Draw) -> (usize, Body) {

@@ -29,6 +29,7 @@ pub(crate) fn is_repeatable(batch: &Batch) -> bool {
                         | Body::AcknowledgeAttempt(_)
                         | Body::RecordReplay(_)
                         | Body::DisableCallback(_)
+                        | Body::ReportNotice(_)
                         | Body::Deliver(_)
                         | Body::Acknowledge(_)
                 )

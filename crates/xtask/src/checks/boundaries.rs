@@ -38,6 +38,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("sled", &["baton-raft-storage"]),
     ("raft-engine", &["baton-raft-storage"]),
     ("axum", &["baton-gateway", "baton-server"]),
+    ("lettre", &["baton-delivery"]),
 ];
 
 /// What the pure crate must never see.

@@ -109,6 +109,10 @@ fn details_json(event: &Event, details: &EventDetails, form: EventForm) -> Vec<u
     if details.due_at_ms != 0 {
         out.text("due_at", &render_ms(details.due_at_ms));
     }
+    if !details.recipient.is_empty() {
+        out.text("recipient", &details.recipient);
+        out.number("attempts", details.notice_attempts.into());
+    }
     if details.by_link {
         out.flag("by_link", true);
     }

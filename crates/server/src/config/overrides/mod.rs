@@ -2,6 +2,7 @@
 
 mod client;
 mod cluster;
+mod notifier;
 mod operator;
 mod peer;
 mod push;
@@ -12,6 +13,7 @@ use clap::Args;
 use client::ClientFlags;
 use cluster::ClusterFlags;
 use figment::value::{Dict, Value};
+use notifier::NotifierFlags;
 use operator::OperatorFlags;
 use peer::PeerFlags;
 use push::PushFlags;
@@ -40,6 +42,8 @@ pub struct Overrides {
     #[command(flatten)]
     pub push: PushFlags,
     #[command(flatten)]
+    pub notifier: NotifierFlags,
+    #[command(flatten)]
     pub tuning: TuningFlags,
     #[command(flatten)]
     pub telemetry: TelemetryFlags,
@@ -56,6 +60,7 @@ impl Overrides {
         self.operator.put(&mut values);
         self.cluster.put(&mut values);
         self.push.put(&mut values);
+        self.notifier.put(&mut values);
         self.tuning.put(&mut values);
         self.telemetry.put(&mut values);
         values.0
