@@ -139,7 +139,7 @@ async fn what_waits_is_sent_once_by_whoever_leads() {
     world.elect();
     settle().await;
     let first = (format!("{id}-1"), "boss@example.com".to_owned());
-    assert_eq!(post.seen(), [first.clone()]);
+    assert_eq!(post.seen(), std::slice::from_ref(&first));
     let second = ask(&world, 2, "desk@example.com");
     settle().await;
     assert_eq!(

@@ -127,6 +127,9 @@ pub(crate) fn escalate(
         ..EventDetails::default()
     };
     note(tx, intent, EventType::Escalated, details)?;
+    if !intent.gate_open {
+        notices::of_escalation(tx, intent, &progress.escalated_to, watch.step_id)?;
+    }
     take_over(tx, intent)
 }
 
@@ -207,11 +210,7 @@ pub(crate) fn remind_intent(tx: &mut Transaction<'_, '_>, id: IntentId, timer: &
     }
     let settings = intent.reminders.clone();
     let watch = of_intent(settings.as_ref(), &intent);
-    let before = progress.escalated_to.clone();
     fire(tx, &mut intent, &watch, &mut progress)?;
-    if progress.escalated_to != before {
-        notices::of_escalation(tx, &mut intent, &progress.escalated_to, "")?;
-    }
     intent.reminded = Some(progress);
     lifecycle::save(tx, &intent)
 }
