@@ -1,7 +1,7 @@
 //! Flags shared by the commands that start a local cluster.
 
 use crate::cluster::LaunchOptions;
-use crate::config::{Config, LogFormat};
+use crate::config::{LogFormat, NotifierFlags, Overrides, PushFlags, load};
 use crate::exit::Failure;
 use clap::Args;
 use std::path::PathBuf;
@@ -98,12 +98,24 @@ pub(super) struct ClusterArgs {
     /// gRPC endpoint of an OpenTelemetry collector for the nodes' spans; absent = no export
     #[arg(long, env = "BATON_OTLP_ENDPOINT", value_name = "URL", help_heading = "Nodes")]
     otlp_endpoint: Option<String>,
+    #[command(flatten)]
+    notifier: NotifierFlags,
 }
 
 impl ClusterArgs {
     /// The launch these flags describe.
     pub(super) fn launch(self, nodes: Option<usize>) -> Result<LaunchOptions, Failure> {
-        let mut base = Config::default();
+        // Local nodes may dial endpoints on this machine, see the plan of a cluster.
+        let push = PushFlags {
+            push_allow_http: Some(true),
+            ..PushFlags::default()
+        };
+        let overrides = Overrides {
+            notifier: self.notifier,
+            push,
+            ..Overrides::default()
+        };
+        let mut base = load(None, &overrides)?;
         base.limits.requests_per_minute = self.requests_per_minute;
         base.cluster.shard_groups = self.shard_groups;
         base.delivery.visibility_timeout_ms = self.visibility_timeout_ms;

@@ -9,7 +9,7 @@ mod push;
 pub use check::check;
 pub use load::load;
 pub use notifier::{Notifier, NotifierHttp, NotifierKind, NotifierSmtp, SmtpTls};
-pub use overrides::Overrides;
+pub use overrides::{NotifierFlags, Overrides, PushFlags};
 pub use push::Push;
 
 use baton_protocol::limits;

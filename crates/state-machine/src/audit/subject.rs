@@ -74,6 +74,7 @@ impl Subject {
             | Body::FinishAttempt(_)
             | Body::AcknowledgeAttempt(_)
             | Body::RecordReplay(_)
+            | Body::ReportNotice(_)
             | Body::DisableCallback(_)
             | Body::Pulse(_)
             | Body::Reserve(_)

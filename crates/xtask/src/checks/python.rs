@@ -13,6 +13,9 @@ use crate::process::{self, Output};
 use crate::report::Outcome;
 
 const INSTALL_LIMIT: Duration = Duration::from_secs(300);
+const BROWSER_LIMIT: Duration = Duration::from_secs(300);
+/// What Debian and others call it.
+const BROWSERS: [&str; 2] = ["chromium", "chromium-browser"];
 const CLIENT_LIMIT: Duration = Duration::from_secs(20 * 60);
 const CHAOS_LIMIT: Duration = Duration::from_secs(10 * 60);
 
@@ -59,7 +62,23 @@ pub(crate) fn prepare(context: &Context) -> Result<Venv> {
     Ok(Venv::Ready(python))
 }
 
+/// Installs the browser of the tests where there is none. Without it they are skipped, and say why.
+fn browser(context: &Context) {
+    let output = Output::File(context.log_file("browser"));
+    let run = |program: &str, args: &[&str]| {
+        let quiet = [("DEBIAN_FRONTEND", "noninteractive")];
+        process::run(program, args, &quiet, &context.root, BROWSER_LIMIT, &output).is_ok_and(|ran| ran.ok())
+    };
+    if !BROWSERS.iter().any(|name| run(name, &["--version"])) {
+        let _ = run(
+            "apt-get",
+            &["install", "-y", "--no-install-recommends", "chromium"],
+        );
+    }
+}
+
 pub(super) fn client(context: &Context) -> Result<Outcome> {
+    browser(context);
     pytest(context, "client", "not chaos", CLIENT_LIMIT)
 }
 
