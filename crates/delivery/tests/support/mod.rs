@@ -4,6 +4,7 @@
 
 pub(crate) mod hook;
 pub(crate) mod push;
+pub(crate) mod transfer;
 pub(crate) mod work;
 
 use async_trait::async_trait;
@@ -11,9 +12,8 @@ use baton_delivery::{
     AgentHub, AppliedFeed, DeliverySettings, Dispatcher, GroupService, LedGroup, Network, Notifier, Push,
 };
 use baton_protocol::proto::internal::{
-    AcknowledgeOutbox, Actor, AgentRef, Batch, Command, DeliverMessage, Event, GetIntent, Intent, KeyKind,
-    ListEvents, OutboxMessage, Payload, Query, QueryReply, Reply, ResolveIntent, ResumeIntent, Status,
-    SubmitIntent, command, query, query_reply, reply, resume_intent,
+    Actor, AgentRef, Batch, Command, Event, GetIntent, Intent, KeyKind, ListEvents, OutboxMessage, Payload,
+    Query, QueryReply, Reply, ResolveIntent, Status, SubmitIntent, command, query, query_reply, reply,
 };
 use baton_protocol::{ErrorCode, GroupId, GroupMap, IntentId, Route, ServiceError, Slot};
 use baton_state_machine::{Applied, ApplyContext, DeliveryRows, MemoryTables, Settings, WriteBatch};
@@ -106,55 +106,9 @@ impl Group {
         reply
     }
 
-    /// From now on the tables are ahead of what followers hear.
-    pub(crate) fn mute(&self) {
-        self.muted.lock().unwrap().get_or_insert_default();
-    }
-
-    /// Followers hear what they missed.
-    pub(crate) fn unmute(&self) {
-        for applied in self.muted.lock().unwrap().take().unwrap() {
-            let _ = self.announce.lock().unwrap().send(applied);
-        }
-    }
-
     /// Whether the mailbox, or the intent, of this slot is here.
     pub(crate) fn owns(&self, slot: Slot) -> bool {
         self.map.group_of(slot) == self.id
-    }
-
-    /// Hands the intent to another agent.
-    pub(crate) fn hand_to(&self, id: IntentId, next: &AgentRef) {
-        let reply = self.commit(command::Body::Resume(ResumeIntent {
-            actor: Some(sender()),
-            intent_id: id.to_bytes(),
-            kind: resume_intent::Kind::Control.into(),
-            approve: true,
-            next_handler: Some(next.clone()),
-            ..ResumeIntent::default()
-        }));
-        assert!(
-            matches!(reply.outcome, Some(reply::Outcome::Transitioned(_))),
-            "{reply:?}"
-        );
-    }
-
-    /// Brings what waits for `other` there.
-    pub(crate) fn pump_to(&self, other: &Self) {
-        let waiting = baton_state_machine::outbox_head(&*self.tables.lock().unwrap(), usize::MAX).unwrap();
-        for (target, messages) in waiting {
-            assert_eq!(target, other.id);
-            for message in messages {
-                let acknowledge = AcknowledgeOutbox {
-                    target_group: target.0,
-                    seq: message.seq,
-                };
-                other.commit(command::Body::Deliver(DeliverMessage {
-                    message: Some(message),
-                }));
-                self.commit(command::Body::Acknowledge(acknowledge));
-            }
-        }
     }
 
     pub(crate) fn query(&self, query: &Query) -> QueryReply {

@@ -63,6 +63,20 @@ async fn first_found<T>(
     failed.map_or(Ok(None), Err)
 }
 
+async fn gather<T, F>(
+    routes: impl Iterator<Item = Route>,
+    ask: impl Fn(Route) -> F,
+) -> Result<Vec<T>, ServiceError>
+where
+    F: Future<Output = Result<T, ServiceError>>,
+{
+    stream::iter(routes)
+        .map(ask)
+        .buffer_unordered(GROUPS_AT_ONCE)
+        .try_collect()
+        .await
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,18 +92,4 @@ mod tests {
         let nobody = first_found::<u32>(stream::iter([Ok(None), Ok(None)])).await;
         assert_eq!(nobody.unwrap(), None);
     }
-}
-
-async fn gather<T, F>(
-    routes: impl Iterator<Item = Route>,
-    ask: impl Fn(Route) -> F,
-) -> Result<Vec<T>, ServiceError>
-where
-    F: Future<Output = Result<T, ServiceError>>,
-{
-    stream::iter(routes)
-        .map(ask)
-        .buffer_unordered(GROUPS_AT_ONCE)
-        .try_collect()
-        .await
 }

@@ -83,3 +83,24 @@ async fn what_an_envelope_bounds_is_checked_and_shows() {
     assert!(earlier["intent"]["deadline_at"].as_str().unwrap() < "2999");
     server.stop().await;
 }
+
+#[tokio::test]
+async fn under_strict_addressing_nothing_is_handed_to_a_stranger() {
+    let server = Server::with(|config| config.strict_addresses = true).await;
+    server.agent("worker").await;
+    let body = json!({"intent_type": "order.pay.v1", "to_agent": "agent://worker", "payload": {"n": 1}});
+    let created = server.post("/v1/intents", body).await.ok();
+    let id = created["intent_id"].as_str().unwrap();
+    let resume = format!("/v1/intents/{id}/resume");
+    let on = |next: &str| json!({"approve_current_step": true, "next_handler": next});
+    let refused = server.post(&resume, on("agent://nobody")).await.refused(404);
+    assert_eq!(refused, "agent_not_found");
+    let watched = json!({"intent_type": "order.pay.v1", "to_agent": "agent://worker", "payload": {}, "remind_after_seconds": 60,
+        "escalate_to": "agent://nobody"});
+    let refused = server.post("/v1/intents", watched).await.refused(404);
+    assert_eq!(refused, "agent_not_found");
+    server.agent("next").await;
+    let handed = server.post(&resume, on("agent://next")).await.ok();
+    assert_eq!(handed["event"]["event_type"], "intent.transfer");
+    server.stop().await;
+}
