@@ -158,8 +158,8 @@ fn take_over(tx: &mut Transaction<'_, '_>, intent: &mut Intent) -> Result<(), St
     Ok(())
 }
 
-/// Whether the deadline of a step calls somebody in who was not asked yet, and so gives the same time once more. The
-/// caller saves the header.
+/// Whether the deadline of a step calls somebody in who was not asked yet, and so gives the same time once more. Not
+/// when the envelope set it: its end is the end. The caller saves the header.
 pub(crate) fn escalates_at_deadline(
     tx: &mut Transaction<'_, '_>,
     id: IntentId,
@@ -167,7 +167,9 @@ pub(crate) fn escalates_at_deadline(
 ) -> Result<bool, Stop> {
     let mut progress = intent.reminded.take().unwrap_or_default();
     let settings = intent.reminders.clone();
-    let escalates = intent.step.is_some() && may_escalate(settings.as_ref(), &progress);
+    let limits = intent.limits.unwrap_or_default();
+    let moves = limits.deadline_ms(intent.created_at_ms).is_none();
+    let escalates = moves && intent.step.is_some() && may_escalate(settings.as_ref(), &progress);
     if escalates {
         disarm(tx, id, TimerKind::IntentReminder, &mut progress);
         let span_ms = intent.deadline_at_ms.saturating_sub(intent.created_at_ms);

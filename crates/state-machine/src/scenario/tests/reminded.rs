@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::testing::transition;
+use baton_protocol::proto::internal::{EnvelopeLimits, UpdatePolicy};
 
 /// A step that escalates to an agent of the other group.
 fn watched(deadline_seconds: u32) -> CompiledStep {
@@ -81,6 +82,27 @@ fn a_deadline_that_comes_before_the_last_reminder_escalates_and_gives_the_time_o
     assert_eq!(since_start(&mut cluster).last(), Some(&Failed));
     let last = cluster.parent_events().pop().unwrap();
     assert_eq!(last.details.unwrap().reason, "step_timeout");
+}
+
+#[test]
+fn a_deadline_that_the_envelope_set_is_the_end() {
+    let mut cluster = Cluster::start(vec![watched(12)]);
+    let id = cluster.step();
+    let limits = EnvelopeLimits {
+        ttl_seconds: Some(12),
+        ..EnvelopeLimits::default()
+    };
+    let policy = UpdatePolicy {
+        actor: Some(actor(KeyKind::Workspace, "sender")),
+        intent_id: id.to_bytes(),
+        limits: Some(limits),
+        ..UpdatePolicy::default()
+    };
+    let reply = cluster.home(id).run(Body::Policy(policy));
+    assert!(transition(reply).unwrap().applied);
+    cluster.pulse(12_000);
+    cluster.pulse(0);
+    assert_eq!(cluster.status(id), Status::TimedOut);
 }
 
 #[test]
