@@ -282,6 +282,7 @@ async fn handed_in(task: &HumanTask, fields: &[Field], posted: &Posted) -> Resul
     let known = |problem: &Problem| !unreadable.iter().any(|first| first.place == problem.place);
     let found: Vec<Problem> = found.into_iter().filter(known).collect();
     unreadable.extend(found);
+    unreadable.sort_by_key(|problem| view::position(fields, &problem.place));
     if unreadable.is_empty() {
         Ok(handed_in)
     } else {

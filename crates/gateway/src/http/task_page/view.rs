@@ -53,6 +53,16 @@ impl Mistakes<'_> {
     }
 }
 
+/// Where on the page something is, for the order in which it is said.
+pub(super) fn position(fields: &[Field], place: &Place) -> usize {
+    match place {
+        Place::Field(pointer) => field_at(fields, pointer).map_or(0, |field| field.number),
+        Place::Comment => usize::MAX - 2,
+        Place::Evidence => usize::MAX - 1,
+        Place::Outcome => usize::MAX,
+    }
+}
+
 /// The innermost field that holds what a pointer points to.
 fn field_at<'f>(fields: &'f [Field], pointer: &str) -> Option<&'f Field> {
     let field = fields.iter().find(|field| {
