@@ -295,7 +295,7 @@ pub(crate) async fn finish_creation(core: &Core, stamp: &NodeStamp) -> Result<()
             }
         }
     }
-    commit_first_command(core, stamp).await
+    Box::pin(commit_first_command(core, stamp)).await
 }
 
 async fn adopt_all(core: &Core, stamp: &NodeStamp) {

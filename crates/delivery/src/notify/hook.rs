@@ -1,14 +1,10 @@
 //! Messages as posts to one HTTP endpoint of the operator, signed as pushes are.
 
 use super::{Carrier, Letter, NotCarried};
-use crate::push::{Outcome, PushClient, SigningKeys};
+use crate::push::{Outcome, PushClient, SigningKeys, signed_headers};
 use async_trait::async_trait;
 use baton_protocol::proto::internal::{CallbackSecret, CallbackSecrets};
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
-use hyper::{HeaderMap, Uri};
-
-/// What the endpoint sees as the sender.
-const AGENT: &str = concat!("baton/", env!("CARGO_PKG_VERSION"));
+use hyper::Uri;
 
 /// Posts messages; a `2xx` is taken for "carried".
 pub struct HookCarrier {
@@ -41,30 +37,12 @@ impl HookCarrier {
             keys: SigningKeys::new(&secrets),
         })
     }
-
-    fn headers(&self, letter: &Letter, now_ms: u64) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
-        let mut put = |name: &'static str, value: &str| {
-            if let Ok(value) = HeaderValue::from_str(value) {
-                headers.insert(HeaderName::from_static(name), value);
-            }
-        };
-        put("webhook-id", &letter.id);
-        put("webhook-timestamp", &(now_ms / 1_000).to_string());
-        if let Some(signed) = self.keys.sign(&letter.id, now_ms, &letter.json) {
-            put("webhook-signature", &signed.standard);
-            put("x-axme-signature", &signed.axme);
-        }
-        headers
-    }
 }
 
 #[async_trait]
 impl Carrier for HookCarrier {
     async fn carry(&self, letter: &Letter, now_ms: u64) -> Result<(), NotCarried> {
-        let headers = self.headers(letter, now_ms);
+        let headers = signed_headers(&self.keys, &letter.id, now_ms, &letter.json);
         let posted = self.client.post(&self.url, headers, letter.json.clone(), now_ms);
         match posted.await {
             Outcome::Answered {

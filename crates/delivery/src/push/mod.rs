@@ -28,7 +28,7 @@ pub(crate) use client::Outcome;
 pub(crate) use group::PushGroup;
 pub(crate) use ladder::delay_ms;
 pub(crate) use post::OUTCOMES;
-pub(crate) use sign::SigningKeys;
+pub(crate) use sign::{SigningKeys, headers as signed_headers};
 
 pub use client::PushClient;
 pub use connect::{Resolver, SystemResolver};

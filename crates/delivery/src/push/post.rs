@@ -5,6 +5,7 @@ use super::client::Outcome;
 use super::directory::Endpoint;
 use super::ladder::delay_ms;
 use super::shares::Share;
+use super::sign;
 use crate::backoff::Backoff;
 use crate::metrics;
 use crate::ports::{LedGroup, Network};
@@ -13,7 +14,6 @@ use baton_protocol::proto::internal::{
     reply,
 };
 use baton_protocol::{DeliveryId, ErrorCode, FeedItem, Route, ServiceError, trace};
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{HeaderMap, StatusCode};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,8 +23,6 @@ use tracing::{Instrument, debug, debug_span, warn};
 
 /// First and longest pause before the log is told again.
 const REPORT_RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
-/// What receivers see as the sender.
-const AGENT: &str = concat!("baton/", env!("CARGO_PKG_VERSION"));
 
 /// One delivery to post.
 #[derive(Debug)]
@@ -114,25 +112,11 @@ impl Attempt {
         let now_ms = self.led.now_ms();
         let signed_at = (now_ms / 1_000).to_string();
         let message_id = message_id(&job.intent, job.id);
-        let signed = self.endpoint.keys.sign(&message_id, now_ms, &body);
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
-        let mut put = |name: &'static str, value: &str| {
-            if let Ok(value) = HeaderValue::from_str(value) {
-                headers.insert(HeaderName::from_static(name), value);
-            }
-        };
-        put("x-axme-delivery-id", &id);
-        put("x-axme-timestamp", &signed_at);
-        put("webhook-id", &message_id);
-        put("webhook-timestamp", &signed_at);
-        if let Some(signed) = signed {
-            put("x-axme-signature", &signed.axme);
-            put("webhook-signature", &signed.standard);
-        }
+        let mut headers = sign::headers(&self.endpoint.keys, &message_id, now_ms, &body);
+        sign::put(&mut headers, "x-axme-delivery-id", &id);
+        sign::put(&mut headers, "x-axme-timestamp", &signed_at);
         if !job.intent.trace_parent.is_empty() {
-            put("traceparent", &job.intent.trace_parent);
+            sign::put(&mut headers, "traceparent", &job.intent.trace_parent);
         }
         (headers, body)
     }

@@ -4,10 +4,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use baton_protocol::proto::internal::CallbackSecrets;
 use hmac::{Hmac, Mac as _};
+use hyper::HeaderMap;
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
 use sha2::Sha256;
 use std::fmt;
 use std::fmt::Write as _;
 
+/// What endpoints see as the sender.
+const AGENT: &str = concat!("baton/", env!("CARGO_PKG_VERSION"));
 /// Secrets of Standard Webhooks: this, then base64.
 const STANDARD_PREFIX: &str = "whsec_";
 
@@ -92,6 +96,27 @@ impl SigningKeys {
             _ = write!(axme, "{byte:02x}");
         }
         Some(Signatures { axme, standard })
+    }
+}
+
+/// The headers that every post has, under both names of its signature where there is a secret.
+pub(crate) fn headers(keys: &SigningKeys, message_id: &str, now_ms: u64, body: &[u8]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+    put(&mut headers, "webhook-id", message_id);
+    put(&mut headers, "webhook-timestamp", &(now_ms / 1_000).to_string());
+    if let Some(signed) = keys.sign(message_id, now_ms, body) {
+        put(&mut headers, "x-axme-signature", &signed.axme);
+        put(&mut headers, "webhook-signature", &signed.standard);
+    }
+    headers
+}
+
+/// A value that cannot stand in a header is left out.
+pub(crate) fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(HeaderName::from_static(name), value);
     }
 }
 

@@ -16,7 +16,7 @@ pub struct NotifierFlags {
         help_heading = "Notifier"
     )]
     pub notifier_kind: Option<NotifierKind>,
-    /// Where people reach the client port, as in https://baton.example.com; links begin with it
+    /// Where people reach the client port, as in `https://baton.example.com`; links begin with it
     /// [key: notifier.public_url]
     #[arg(
         long,
