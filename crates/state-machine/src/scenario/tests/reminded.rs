@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::testing::transition;
-use baton_protocol::proto::internal::{EnvelopeLimits, UpdatePolicy};
+use baton_protocol::proto::internal::{EnvelopeLimits, Member, UpdatePolicy};
 
 /// A step that escalates to an agent of the other group.
 fn watched(deadline_seconds: u32) -> CompiledStep {
@@ -95,6 +95,10 @@ fn a_deadline_that_the_envelope_set_is_the_end() {
     let policy = UpdatePolicy {
         actor: Some(actor(KeyKind::Workspace, "sender")),
         intent_id: id.to_bytes(),
+        envelope: vec![Member {
+            key: "ttl_seconds".into(),
+            value: "12".into(),
+        }],
         limits: Some(limits),
         ..UpdatePolicy::default()
     };
