@@ -75,24 +75,9 @@ fn move_deadline(
         return Ok(());
     };
     let id = rows::id_of(intent)?;
-    if intent.deadline_at_ms != 0 {
-        timers::remove(
-            tx,
-            intent.deadline_at_ms,
-            id.slot(),
-            TimerKind::Deadline,
-            id.as_bytes(),
-        );
-    }
+    timers::remove_deadline(tx, id, intent.deadline_at_ms);
     intent.deadline_at_ms = deadline_ms;
-    timers::add(
-        tx,
-        deadline_ms,
-        id.slot(),
-        TimerKind::Deadline,
-        id.as_bytes(),
-        deadline_ms,
-    );
+    timers::add_deadline(tx, id, deadline_ms);
     Ok(())
 }
 

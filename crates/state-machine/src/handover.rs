@@ -75,11 +75,7 @@ pub(crate) fn transfer(
         send(tx, group, Kind::Moved, header, None)?;
     }
     match now_at {
-        Some(group) => {
-            let row = intents::row(&*tx.tables, id)?.unwrap_or_default();
-            let payload = intents::payload(&*tx.tables, id, &row)?;
-            send(tx, group, Kind::Open, carried(intent), payload)?;
-        }
+        Some(group) => open_in(tx, group, id, intent)?,
         None if mailbox::is_deliverable(intent) => {
             mailbox::enqueue(tx, intent)?;
             tx.tables.put(keys::recipient(next, id), Vec::new());
@@ -116,26 +112,17 @@ pub(crate) fn forget_receipt(tx: &mut Transaction<'_, '_>, id: IntentId, intent:
 
 /// Tells the group of the handler that somebody works on the intent.
 pub(crate) fn started(tx: &mut Transaction<'_, '_>, intent: &Intent) -> Result<(), Stop> {
-    match away(tx, intent) {
-        Some(group) => send(tx, group, Kind::Started, carried(intent), None),
-        None => Ok(()),
-    }
+    tell(tx, intent, Kind::Started)
 }
 
 /// Tells the group of the handler that the intent is over.
 pub(crate) fn ended(tx: &mut Transaction<'_, '_>, intent: &Intent) -> Result<(), Stop> {
-    match away(tx, intent) {
-        Some(group) => send(tx, group, Kind::Ended, carried(intent), None),
-        None => Ok(()),
-    }
+    tell(tx, intent, Kind::Ended)
 }
 
 /// The handler waits for something outside: its delivery is taken back. Before the status says so.
 pub(crate) fn suspend(tx: &mut Transaction<'_, '_>, intent: &Intent) -> Result<(), Stop> {
-    match away(tx, intent) {
-        Some(group) => send(tx, group, Kind::Moved, carried(intent), None),
-        None => Ok(()),
-    }
+    tell(tx, intent, Kind::Moved)
 }
 
 /// Delivers to the same handler what was taken back, under a generation of its own. The caller saves the header.
@@ -143,9 +130,7 @@ pub(crate) fn deliver_again(tx: &mut Transaction<'_, '_>, intent: &mut Intent) -
     if let Some(group) = away(tx, intent) {
         intent.handler_generation = intent.handler_generation.saturating_add(1);
         let id = rows::id_of(intent)?;
-        let row = intents::row(&*tx.tables, id)?.unwrap_or_default();
-        let payload = intents::payload(&*tx.tables, id, &row)?;
-        return send(tx, group, Kind::Open, carried(intent), payload);
+        return open_in(tx, group, id, intent);
     }
     if mailbox::is_deliverable(intent) {
         mailbox::enqueue(tx, intent)?;
@@ -155,10 +140,22 @@ pub(crate) fn deliver_again(tx: &mut Transaction<'_, '_>, intent: &mut Intent) -
 
 /// Tells the group of the handler what the envelope bounds now.
 pub(crate) fn limited(tx: &mut Transaction<'_, '_>, intent: &Intent) -> Result<(), Stop> {
+    tell(tx, intent, Kind::Limited)
+}
+
+/// Says something to the group that delivers the intent, when it is another.
+fn tell(tx: &mut Transaction<'_, '_>, intent: &Intent, kind: Kind) -> Result<(), Stop> {
     match away(tx, intent) {
-        Some(group) => send(tx, group, Kind::Limited, carried(intent), None),
+        Some(group) => send(tx, group, kind, carried(intent), None),
         None => Ok(()),
     }
+}
+
+/// Opens a reference in `group`, with the payload.
+fn open_in(tx: &mut Transaction<'_, '_>, group: GroupId, id: IntentId, intent: &Intent) -> Result<(), Stop> {
+    let row = intents::row(&*tx.tables, id)?.unwrap_or_default();
+    let payload = intents::payload(&*tx.tables, id, &row)?;
+    send(tx, group, Kind::Open, carried(intent), payload)
 }
 
 /// What a delivery shows of an intent.

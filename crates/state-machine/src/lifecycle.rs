@@ -109,10 +109,7 @@ fn birth(
             tx.tables.insert(keys::recipient(agent, id), Vec::new());
         }
     }
-    if intent.deadline_at_ms != 0 {
-        let due_ms = intent.deadline_at_ms;
-        timers::add(tx, due_ms, id.slot(), TimerKind::Deadline, id.as_bytes(), due_ms);
-    }
+    timers::add_deadline(tx, id, intent.deadline_at_ms);
     if !asks && let Some(settings) = intent.reminders.clone() {
         let mut progress = ReminderProgress::default();
         reminders::arm(
@@ -290,15 +287,7 @@ pub(crate) fn finish(
     )?;
     mailbox::remove(tx, intent)?;
     handover::ended(tx, intent)?;
-    if intent.deadline_at_ms != 0 {
-        timers::remove(
-            tx,
-            intent.deadline_at_ms,
-            id.slot(),
-            TimerKind::Deadline,
-            id.as_bytes(),
-        );
-    }
+    timers::remove_deadline(tx, id, intent.deadline_at_ms);
     timers::retire_for(
         tx,
         &intent.workspace_id,

@@ -175,7 +175,7 @@ pub(crate) fn escalates_at_deadline(
         let span_ms = intent.deadline_at_ms.saturating_sub(intent.created_at_ms);
         let due_ms = tx.now_ms.saturating_add(span_ms);
         intent.deadline_at_ms = due_ms;
-        timers::add(tx, due_ms, id.slot(), TimerKind::Deadline, id.as_bytes(), due_ms);
+        timers::add_deadline(tx, id, due_ms);
         let watch = of_intent(settings.as_ref(), intent);
         escalate(tx, intent, &watch, &mut progress)?;
     }

@@ -5,8 +5,8 @@ use crate::retention;
 use crate::rows;
 use crate::tables::TableError;
 use crate::transaction::Transaction;
-use baton_protocol::Slot;
 use baton_protocol::proto::internal::{Timer, TimerKind, TimerSubject};
+use baton_protocol::{IntentId, Slot};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -123,6 +123,21 @@ pub(crate) fn flush(tx: &mut Transaction<'_, '_>) -> Result<(), TableError> {
         }
     }
     Ok(())
+}
+
+/// Arms the deadline that a header names; 0 is none.
+pub(crate) fn add_deadline(tx: &mut Transaction<'_, '_>, id: IntentId, deadline_at_ms: u64) {
+    if deadline_at_ms != 0 {
+        let kind = TimerKind::Deadline;
+        add(tx, deadline_at_ms, id.slot(), kind, id.as_bytes(), deadline_at_ms);
+    }
+}
+
+/// Takes back what [`add_deadline`] did.
+pub(crate) fn remove_deadline(tx: &mut Transaction<'_, '_>, id: IntentId, deadline_at_ms: u64) {
+    if deadline_at_ms != 0 {
+        remove(tx, deadline_at_ms, id.slot(), TimerKind::Deadline, id.as_bytes());
+    }
 }
 
 /// Disarms a timer; a missing one is fine.
